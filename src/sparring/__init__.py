@@ -1,0 +1,1 @@
+"""Attack, measure, harden and certify vision models."""

@@ -1,0 +1,186 @@
+"""An attack is a way of searching a problem: frozen settings, one method, no state.
+
+The base class that an attack names says what it must see: `GradientAttack`, `ScoreAttack` or `DecisionAttack`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import cast, final
+
+import torch
+from torch import nn
+
+from sparring.errors import AccessError, InputError
+from sparring.ledger import Result
+from sparring.problem import Decisions, Gradients, Model, Scores, bind
+from sparring.spaces import Space
+from sparring.threat import Access, ThreatModel, as_threat
+from sparring.types import Batch, Delta, Labels
+
+
+class Attack(ABC):
+    """Frozen settings of a search; call it as `attack(model, x, y, threat, seed=0) -> Result`."""
+
+    @property
+    @abstractmethod
+    def access(self) -> Access:
+        """What the search needs to see."""
+
+    @abstractmethod
+    def search(self, p: Gradients, /) -> Delta:
+        """Propose points; return the last one. Everything asked of `p` on the way counts as a candidate."""
+
+    @final
+    def __call__(
+        self,
+        model: Model,
+        x: Batch,
+        y: Labels,
+        threat: ThreatModel | Space | str,
+        *,
+        seed: int = 0,
+        ids: Labels | None = None,
+        stream: int = 0,
+        dense: bool = False,
+    ) -> Result:
+        """Attack a batch: x in the threat's box, y the labels; one row of the result a sample.
+
+        `seed`, `stream` and the sample's own entry of `ids` (0 … n-1 where None) decide every random draw, so that no
+        row depends on its batch. `dense` keeps all shapes static instead of dropping finished rows from the model's
+        batch. Raises AccessError where the threat model grants too little, and InputError where inputs do not fit it.
+        """
+        question = as_threat(threat)
+        if self.access > question.access:
+            raise AccessError(f"{self} needs {self.access.name}; the threat model grants {question.access.name}")
+        _refuse_batch_statistics(model)
+        if len(x) == 0:
+            return _nothing(x)
+        problem = bind(model, x, y, question, seed=seed, ids=ids, stream=stream, dense=dense)
+        last = self.search(cast(Gradients, problem))
+        problem.wake()
+        problem.observe(last)
+        return problem.result()
+
+    @final
+    def perturb(
+        self,
+        model: Model,
+        x: Batch,
+        y: Labels,
+        threat: ThreatModel | Space | str,
+        *,
+        seed: int = 0,
+        ids: Labels | None = None,
+    ) -> Batch:
+        """The last iterate on every sample, successful or not, unconfirmed: what adversarial training wants."""
+        question = as_threat(threat)
+        problem = bind(model, x, y, question, seed=seed, ids=ids, retire=False, dense=True)
+        return problem.space.apply(problem.x, self.search(cast(Gradients, problem))).detach().to(x.dtype)
+
+
+class GradientAttack(Attack):
+    """An attack that needs the model's gradients."""
+
+    @property
+    def access(self) -> Access:
+        return Access.GRADIENTS
+
+    @abstractmethod
+    def search(self, p: Gradients, /) -> Delta: ...
+
+
+class ScoreAttack(Attack):
+    """An attack that needs the model's scores."""
+
+    @property
+    def access(self) -> Access:
+        return Access.SCORES
+
+    @abstractmethod
+    def search(self, p: Scores, /) -> Delta: ...
+
+
+class DecisionAttack(Attack):
+    """An attack that needs the winner's name alone."""
+
+    @property
+    def access(self) -> Access:
+        return Access.DECISIONS
+
+    @abstractmethod
+    def search(self, p: Decisions, /) -> Delta: ...
+
+
+@dataclass(frozen=True)
+class Cascade(Attack):
+    """One attack after another, each on what the ones before it left."""
+
+    attacks: tuple[Attack, ...]
+
+    @property
+    def access(self) -> Access:
+        return max(attack.access for attack in self.attacks)
+
+    def search(self, p: Gradients, /) -> Delta:
+        *first, last = self.attacks
+        for attack in first:
+            p.observe(attack.search(p))
+            p.wake()
+        return last.search(p)
+
+
+@dataclass(frozen=True)
+class AllTargets(Attack):
+    """An attack aimed in turn at each of the likeliest wrong classes; what counts stays the threat's own goal.
+
+    There are `classes` aims, or one fewer than the model has classes where that is less.
+    """
+
+    attack: Attack
+    classes: int = 9
+
+    @property
+    def access(self) -> Access:
+        return max(self.attack.access, Access.SCORES)
+
+    def search(self, p: Gradients, /) -> Delta:
+        last = p.space.zeros(p.x)
+        for aimed in p.aims(self.classes):
+            last = self.attack.search(aimed)
+            aimed.observe(last)
+        return last
+
+
+@dataclass(frozen=True)
+class Transfer(DecisionAttack):
+    """Attack a model of one's own, and hand over the last point: the victim is asked twice and gives no gradient."""
+
+    surrogate: Model
+    attack: Attack = field(kw_only=True)
+
+    def search(self, p: Decisions, /) -> Delta:
+        return self.attack.search(p.against(self.surrogate))
+
+
+def restarts(attack: Attack, times: int) -> Cascade:
+    """The same attack again, with fresh randomness, on what still stands."""
+    if times < 1:
+        raise InputError(f"times is {times}; an attack runs at least once")
+    return Cascade((attack,) * times)
+
+
+def _refuse_batch_statistics(model: Model) -> None:
+    """BatchNorm in training mode mixes the rows of a batch, and would be changed by every query."""
+    if isinstance(model, nn.Module):
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+                raise InputError(
+                    f"layer {name or type(module).__name__!r} is a BatchNorm in training mode, which mixes the rows of "
+                    f"a batch; call model.eval() first"
+                )
+
+
+def _nothing(x: Batch) -> Result:
+    """The result of attacking no samples."""
+    none = torch.zeros(0, dtype=torch.long, device=x.device)
+    return Result(x.clone(), x.clone(), none.bool(), x.new_zeros(0), x.new_zeros(0), none, none)

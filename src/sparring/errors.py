@@ -1,0 +1,41 @@
+"""What can go wrong.
+
+SparringError
+├── AccessError    an attack needs to see more than the threat model grants
+├── InputError     inputs, labels, eps, a norm or a name that does not fit
+├── ModelError     a model that cannot be loaded, or whose answers cannot be judged
+├── SpecError      settings that cannot be written as JSON, or read back from it
+├── StoreError     a store that is corrupt, foreign, of another plan, or cannot be written
+└── MissingExtra   an optional package that is not installed
+"""
+
+
+class SparringError(Exception):
+    """Base of every error that this library raises on purpose; its text is one sentence for the user."""
+
+
+class AccessError(SparringError):
+    """An attack needs to see more than the threat model grants."""
+
+
+class InputError(SparringError, ValueError):
+    """Inputs, labels, eps, a norm or a name that does not fit."""
+
+
+class ModelError(SparringError):
+    """A model that cannot be loaded, or whose answers cannot be judged."""
+
+
+class SpecError(SparringError, ValueError):
+    """Settings that cannot be written as JSON, or read back from it."""
+
+
+class StoreError(SparringError):
+    """A store that is corrupt, foreign, of another plan, or cannot be written."""
+
+
+class MissingExtra(SparringError, ImportError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(f"{package} is not installed; it comes with: pip install 'sparring[{extra}]'")

@@ -1,0 +1,106 @@
+"""The score of a search: what was asked, who is done, and the best point of every sample."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparring.goals import Goal
+from sparring.spaces import Space
+from sparring.types import Batch, Delta, Labels, Mask, PerSample, rows
+
+
+@dataclass(frozen=True)
+class Result:
+    """The best point of every sample, as the model confirmed it: one row a sample."""
+
+    x: Batch
+    """The adversarial inputs; where none was found, the point that came nearest to one."""
+    delta: Delta
+    """x less the clean input."""
+    success: Mask
+    """Whether the goal is met at `x`, by the model's own word, in full precision."""
+    distance: PerSample
+    """The distance of `x` in the space's norm; 0 where the clean input meets the goal, inf where nothing does."""
+    margin: PerSample
+    """How far `x` is from the goal, in logits: negative where it is met."""
+    forwards: Labels
+    """How many times the model was asked about each sample, the clean look included, the confirmation not."""
+    backwards: Labels
+    """How many gradients were taken for each sample."""
+
+
+class Ledger:
+    """Counts, masks and best points of one batch. The bench writes it; an attack never sees it."""
+
+    def __init__(self, x: Batch, space: Space, goal: Goal, queries: int | None, *, retire: bool):
+        self.x, self.space, self.goal = x, space, goal
+        self.clean: Any = None
+        self.precision = x.dtype
+        self.forwards: Labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self.backwards: Labels = torch.zeros_like(self.forwards)
+        self.success: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.delta: Delta = space.zeros(x)
+        self._score: PerSample = x.new_full((len(x),), torch.inf)
+        self._standing: Mask = torch.ones_like(self.success)
+        self._resting: Mask = torch.zeros_like(self.success)
+        self._queries, self._retire = queries, retire
+
+    @property
+    def active(self) -> Mask:
+        """The samples that may still be asked about."""
+        return self._standing & ~self._resting
+
+    def fresh(self) -> "Ledger":
+        """An empty one for the same task, in which nobody retires."""
+        return Ledger(self.x, self.space, self.goal, None, retire=False)
+
+    def rest(self, done: Mask) -> None:
+        """Leave these samples alone until the next search."""
+        self._resting = self._resting | done
+
+    def wake(self) -> None:
+        """A new search begins."""
+        self._resting = torch.zeros_like(self._resting)
+
+    def bill(self) -> None:
+        """One forward pass for every active sample."""
+        self.forwards = self.forwards + self.active
+
+    def bill_backward(self) -> None:
+        """One backward pass for every active sample."""
+        self.backwards = self.backwards + self.active
+
+    @torch.no_grad()
+    def look(self, delta: Delta, out: Any) -> None:
+        """The clean input: the first candidate, by the model's plain word."""
+        self.clean = out
+        self.keep(delta, out, clean=True)
+        self._standing = self._standing & ~self.success if self._retire else self._standing
+
+    @torch.no_grad()
+    def keep(self, delta: Delta, out: Any, *, clean: bool = False) -> Mask:
+        """Score the points, keep the better ones, retire the samples that are done."""
+        active = self.active
+        margin = self.goal.margin(out)
+        allowed = active & self.space.contains(self.x, delta)
+        success = allowed & (margin < (0 if clean else -self._doubt(out)))
+        free = self.space.eps is None
+        score = self.space.distance(self.x, delta).where(success, torch.inf) if free else margin
+        better = (success & ~self.success) | (allowed & (success == self.success) & (score < self._score))
+        self.delta = torch.where(rows(better, delta), delta, self.delta)
+        self._score = torch.where(better, score, self._score)
+        self.success = self.success | success
+        if self._retire and not free:
+            self._standing = self._standing & ~success
+        if self._queries is not None:
+            self._standing = self._standing & (self.forwards < self._queries)
+        return success
+
+    def _doubt(self, out: Any) -> PerSample | float:
+        """How small a win may be rounding: the same input in another batch gives logits that differ by about this."""
+        if not isinstance(out, Tensor):
+            return 0.0
+        ulps = 1 if self.precision in (torch.float16, torch.bfloat16) else 8
+        return ulps * torch.finfo(self.precision).eps * out.abs().flatten(1).amax(1)

@@ -1,0 +1,83 @@
+"""What an attack descends. A loss reads a point and gives one value a sample; lower is better for the attacker.
+
+All work from two classes up. `margin`, `dlr` and `targeted_dlr` do not care how the logits are scaled or shifted.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch.nn.functional as F
+
+from sparring.goals import ClassGoal
+from sparring.types import Delta, Logits, PerSample
+
+
+class Point(NamedTuple):
+    """One candidate a sample, and what the model made of it."""
+
+    delta: Delta
+    out: Any
+    goal: Any
+
+
+Loss: TypeAlias = Callable[[Point], PerSample]
+
+
+def cross_entropy(at: Point) -> PerSample:
+    """Cross-entropy towards the wanted class, or away from the true one."""
+    goal: ClassGoal = at.goal
+    return goal.sign * F.cross_entropy(at.out, goal.label, reduction="none")
+
+
+def scaled_cross_entropy(at: Point) -> PerSample:
+    """Cross-entropy of logits that are first divided by the winner's lead, so that it never underflows to zero.
+
+    Reference: Yu & Xu, "Efficient loss function by minimizing the detrimental effect of floating-point errors on
+    gradient-based attacks", CVPR 2023, with t = 1.
+    """
+    best = at.out.detach().topk(2, 1).values
+    scale = (best[:, 0] - best[:, 1]).clamp_min(1e-12)
+    return cross_entropy(at._replace(out=at.out / scale[:, None]))
+
+
+def margin(at: Point) -> PerSample:
+    """The goal's own margin.
+
+    Reference: Carlini & Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, arXiv:1608.04644,
+    f₆ without the hinge.
+    """
+    return at.goal.margin(at.out)
+
+
+def probability_margin(at: Point) -> PerSample:
+    """The margin between softmax probabilities.
+
+    Reference: Ma et al., "Imbalanced gradients: a subtle cause of overestimated adversarial robustness", Machine
+    Learning 2023, arXiv:2006.13726, and "Probability margin attack", arXiv:2411.15210.
+    """
+    goal: ClassGoal = at.goal
+    return goal.gap(at.out.softmax(1))
+
+
+def dlr(at: Point) -> PerSample:
+    """Difference of logits ratio: the margin over the gap between the first and the third logit.
+
+    With two classes there is no third, and the bare margin stands.
+
+    Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020, arXiv:2003.01690, equation (6).
+    """
+    goal: ClassGoal = at.goal
+    return goal.gap(at.out) / _spread(at.out, 3)
+
+
+def targeted_dlr(at: Point) -> PerSample:
+    """The same over the gap between the first and the mean of the third and fourth logit: equation (7) there."""
+    goal: ClassGoal = at.goal
+    return goal.gap(at.out) / _spread(at.out, 4)
+
+
+def _spread(out: Logits, last: int) -> PerSample:
+    """The first logit less the mean of the third to the `last`; 1 where there are but two."""
+    best = out.topk(min(last, out.shape[1]), 1).values
+    return best[:, 0] - best[:, 2:].mean(1) + 1e-12 if best.shape[1] > 2 else best[:, 0] * 0 + 1

@@ -1,0 +1,285 @@
+"""A threat model bound to one batch. It alone calls the model, and it keeps the score.
+
+An attack proposes points. Whatever it asks about them, the problem counts the query, notes whether the goal is met
+inside the space, keeps the best point of every sample, and retires samples that are done. So no attack counts,
+compares, masks or stops on its own, and none can claim a point that the model has not seen.
+
+There is a class for each level of access. An attack is handed the one that the threat model grants, so that what it
+may not ask is not there to be called.
+"""
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from sparring import geometry
+from sparring.errors import InputError, ModelError
+from sparring.goals import ClassGoal, Goal
+from sparring.ledger import Ledger, Result
+from sparring.losses import Loss, Point
+from sparring.random import Random
+from sparring.spaces import Space
+from sparring.threat import Access, ThreatModel
+from sparring.types import Batch, Delta, Labels, Mask, PerSample
+
+Model = Callable[[Batch], Any]
+
+
+class Decisions:
+    """What an attack may use when the model only names a winner."""
+
+    goal: Goal
+    """What the search works towards; the ledger's own goal decides what counts."""
+
+    def __init__(self, model: Model, ledger: Ledger, random: Random, *, dense: bool, dtype: torch.dtype):
+        self.x, self.space, self.goal, self.random = ledger.x, ledger.space, ledger.goal, random
+        self._model, self._ledger, self._dense, self._dtype = model, ledger, dense, dtype
+        self._look_every = 1 if self.x.device.type == "cpu" else 10
+        self._calls, self._live = 0, None
+        self._blank: Tensor | None = None
+
+    @property
+    def eps(self) -> PerSample:
+        """The distance allowed to each sample, for an attack that cannot do without one."""
+        eps = self.space.eps
+        if eps is None:
+            raise InputError(f"this attack needs an eps, and {self.space} leaves it free; give one, as in Linf(8/255)")
+        return eps if isinstance(eps, Tensor) else self.x.new_full((len(self.x),), eps)
+
+    def steps(self, count: int) -> Iterator[int]:
+        """Count to `count`, or until every sample is done."""
+        for t in range(count):
+            if t % self._look_every == 0 and not self._ledger.active.any():
+                return
+            yield t
+
+    def rest(self, done: Mask) -> None:
+        """Ask no more about these samples in this search: the attack has what it wants of them."""
+        self._ledger.rest(done)
+
+    @torch.no_grad()
+    def decide(self, delta: Delta) -> Mask:
+        """Whether the goal is met, inside the space, at each point."""
+        return self._ledger.keep(delta, self._forward(delta))
+
+    def observe(self, delta: Delta) -> None:
+        """The same, where the answer does not matter."""
+        self.decide(delta)
+
+    def against(self, model: Model) -> "Gradients":
+        """The same task on a model of the attacker's own: off the books, nobody retires."""
+        ledger = self._ledger.fresh()
+        return Gradients(model, ledger, self.random, dense=self._dense, dtype=self._dtype)
+
+    @torch.no_grad()
+    def result(self) -> Result:
+        """Look at the best points once more, off the books, and report what the model says now."""
+        ledger = self._ledger
+        x = self.space.apply(self.x, ledger.delta)
+        seen = _rounded(x, self.x, self._dtype)
+        margin = ledger.goal.margin(self._ask(seen))
+        success = ledger.success & (margin < 0)
+        delta = (seen.to(self.x.dtype) - self.x) if x.shape == ledger.delta.shape else ledger.delta
+        distance = self.space.distance(self.x, delta).where(success, torch.inf)
+        return Result(seen, delta, success, distance, margin, ledger.forwards, ledger.backwards)
+
+    def look(self) -> None:
+        """Ask about the clean input: the first candidate of every search."""
+        with torch.no_grad():
+            delta = self.space.zeros(self.x)
+            self._ledger.look(delta, self._forward(delta))
+
+    def wake(self) -> None:
+        """Begin another search: samples that rested stand again."""
+        self._ledger.wake()
+
+    def _ask(self, x: Batch) -> Any:
+        """The model's answer, in a precision that losses can be computed in."""
+        out = self._model(x)
+        if isinstance(out, Tensor):
+            self._ledger.precision = out.dtype
+            return out.float() if out.dtype in (torch.float16, torch.bfloat16) else out
+        return out
+
+    def _forward(self, delta: Delta) -> Any:
+        """The only call of the model under attack: over the whole batch, or over the active rows alone."""
+        self._ledger.bill()
+        x = _rounded(self.space.apply(self.x, delta), self.x, self._dtype)
+        if self._dense:
+            return self._ask(x)
+        if self._calls % self._look_every == 0:
+            live = self._ledger.active.nonzero().squeeze(1)
+            self._live = None if len(live) == len(x) else live
+        self._calls += 1
+        if self._live is None:
+            out = self._ask(x)
+            self._blank = out.detach()[:0]
+            return out
+        if len(self._live) == 0 and self._blank is not None:
+            return self._blank.new_zeros(len(x), *self._blank.shape[1:])
+        out = self._ask(x.index_select(0, self._live))
+        return out.new_zeros(len(x), *out.shape[1:]).index_copy(0, self._live, out)
+
+
+class Scores(Decisions):
+    """… when the model also gives its scores."""
+
+    @torch.no_grad()
+    def value(self, delta: Delta, loss: Loss) -> PerSample:
+        """The loss at each point."""
+        out = self._forward(delta)
+        self._ledger.keep(delta, out)
+        return loss(Point(delta, out, self.goal))
+
+    @property
+    def clean(self) -> Any:
+        """The model's output at the unperturbed inputs; asked for once."""
+        if self._ledger.clean is None:
+            with torch.no_grad():
+                self._ledger.clean = self._forward(self.space.zeros(self.x))
+        return self._ledger.clean
+
+    def rivals(self, count: int) -> Labels:
+        """The `count` likeliest classes but the label at the clean input (fewer where there are fewer), n × count."""
+        goal = self.goal
+        if not isinstance(goal, ClassGoal):
+            raise InputError(f"this attack aims at classes, and the goal {type(goal).__name__} names none")
+        scores = self.clean.scatter(1, goal.label[:, None], -torch.inf)
+        return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : min(count, scores.shape[1] - 1)]
+
+    def aims(self, count: int) -> Iterator[Self]:
+        """This problem, aimed in turn at each of the `count` likeliest wrong classes; a targeted one only at its own.
+
+        An aim changes what the search descends, never what counts as success.
+        """
+        goal = self._ledger.goal
+        if isinstance(goal, ClassGoal) and goal.sign > 0:
+            yield self
+            return
+        for rival in self.rivals(count).unbind(1):
+            if not self._ledger.active.any():
+                return
+            assert isinstance(goal, ClassGoal)
+            aimed = copy(self)
+            aimed.goal = ClassGoal(rival, +1, goal.confidence, source=goal.label)
+            self._ledger.wake()
+            yield aimed
+
+
+class Reply(NamedTuple):
+    """What the model said about a point: the loss, its gradient, and whether the goal is met there."""
+
+    value: PerSample
+    gradient: Delta
+    success: Mask
+
+
+class Gradients(Scores):
+    """… when the attacker holds the model itself."""
+
+    def gradient(self, v: Delta, loss: Loss, through: Callable[[Delta], Delta] | None = None) -> Reply:
+        """The loss, and its gradient in `v`, at the point that `through` makes of the search variable `v`."""
+        v = v.detach().requires_grad_()
+        with torch.enable_grad():
+            delta = v if through is None else through(v)
+            out = self._forward(delta)
+            value = loss(Point(delta, out, self.goal))
+            gradient = self._differentiate(out, value, v)
+        return Reply(value.detach(), gradient, self._ledger.keep(delta.detach(), out.detach()))
+
+    def differences(self, delta: Delta, classes: Labels) -> Iterator[Reply]:
+        """For each column of `classes` (n × m): the label's logit less that class's, and the gradient of it in `delta`.
+
+        Costs one forward and m backwards, and holds one gradient at a time.
+        """
+        goal = self.goal
+        assert isinstance(goal, ClassGoal)
+        v = delta.detach().requires_grad_()
+        with torch.enable_grad():
+            out = self._forward(v)
+        success = self._ledger.keep(delta, out.detach())
+        for j, rival in enumerate(classes.unbind(1)):
+            with torch.enable_grad():
+                value = ClassGoal(rival, +1, source=goal.label).gap(out)
+                gradient = self._differentiate(out, value, v, again=j + 1 < classes.shape[1])
+            yield Reply(value.detach(), gradient, success)
+
+    def _differentiate(self, out: Any, value: PerSample, v: Delta, *, again: bool = False) -> Delta:
+        """Each sample's gradient in its own row of `v`: rows are independent, so that one sum serves all."""
+        self._ledger.bill_backward()
+        if self._live is not None and len(self._live) == 0:
+            return torch.zeros_like(v)
+        gradient = None
+        if not isinstance(out, Tensor) or out.requires_grad:
+            (gradient,) = torch.autograd.grad(value.sum(), v, retain_graph=again, allow_unused=True)
+        if gradient is None:
+            raise ModelError(
+                "the model's output has no gradient in its input (it detaches, rounds or leaves torch); attack it by "
+                "scores or decisions, or give it a differentiable surrogate"
+            )
+        return gradient
+
+
+def bind(
+    model: Model,
+    x: Batch,
+    y: Labels,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    ids: Labels | None = None,
+    stream: int = 0,
+    retire: bool = True,
+    dense: bool = False,
+) -> Decisions:
+    """The problem that this threat model poses on this batch, with the access that it grants.
+
+    `ids` name the samples for the random draws (0 … n-1 where None). `dense` keeps all shapes static: the model sees
+    every row always. `retire=False` keeps every sample active, and takes no look at the clean input.
+    """
+    dtype = x.dtype
+    x, y = check(x, y, threat.space)
+    ids = torch.arange(len(x)) if ids is None else ids
+    random = Random(seed, ids, stream=stream, dtype=x.dtype, device=x.device)
+    space = threat.space.bind(x)
+    ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
+    kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
+    problem = kinds[threat.access](model, ledger, random, dense=dense, dtype=dtype)
+    if retire:
+        problem.look()
+    return problem
+
+
+def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
+    """Inputs in a dtype to compute in, and labels beside them; raises InputError where they do not fit."""
+    if not x.is_floating_point():
+        raise InputError(f"inputs are {str(x.dtype).removeprefix('torch.')}; give floats in the box (x.float() / 255)")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise InputError(
+            f"labels have shape {tuple(y.shape)} and type {str(y.dtype).removeprefix('torch.')} for {len(x)} inputs; "
+            f"give one integer a sample"
+        )
+    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    if not bool(x.isfinite().all()):
+        raise InputError(f"{int((~x.isfinite()).sum())} input values are NaN or infinite; clean the data first")
+    low, high = (bound.to(x) if isinstance(bound, Tensor) else bound for bound in space.box)
+    if len(x) and bool(((x < low - 1e-6) | (x > high + 1e-6)).any()):
+        box = "the space's box" if isinstance(low, Tensor) else f"the box [{low:g}, {high:g}]"
+        raise InputError(
+            f"inputs span [{x.min().item():.3g}, {x.max().item():.3g}], outside {box}; scale them, put the "
+            f"normalisation inside the model, or give the space its box"
+        )
+    return x, y.to(x.device, torch.long)
+
+
+def _rounded(y: Batch, x: Batch, dtype: torch.dtype) -> Batch:
+    """`y` in the dtype that the model takes, rounded towards `x`, so that it stays where it was allowed to be."""
+    if y.dtype == dtype:
+        return y
+    low = y.to(dtype)
+    with torch.no_grad():
+        fixed = torch.where((low.to(x.dtype) - x).abs() > (y - x).abs(), geometry.toward(low, x.to(dtype)), low)
+    return low + (fixed - low).detach()

@@ -1,0 +1,238 @@
+"""Additive perturbations: Lp balls intersected with the box of valid inputs."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sparring import geometry
+from sparring.errors import InputError
+from sparring.random import Random
+from sparring.spaces.base import Space
+from sparring.types import Batch, Delta, Flat, Mask, PerSample, rows
+
+SLACK = 1e-6
+"""How far beyond eps, relatively, rounding may take a point that counts as inside."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ball(Space):
+    """Perturbations with ‖δ‖ ≤ eps and low ≤ x + δ ≤ high."""
+
+    eps: float | Tensor | None = None
+    box: tuple[float | Tensor, float | Tensor] = (0.0, 1.0)
+
+    p: ClassVar[float]
+    """The exponent of the norm: 0, 1, 2 or inf."""
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not _all_positive(self.eps):
+            raise InputError(f"eps is {_shown(self.eps)}; it must be a finite number above 0, or None to minimise")
+        low, high = (torch.as_tensor(bound) for bound in self.box)
+        if not bool((low < high).any()) or bool((low > high).any()):
+            raise InputError(f"the box [{_shown(self.box[0])}, {_shown(self.box[1])}] is empty; low must be below high")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
+            for a, b in zip(self._parts(), other._parts(), strict=True)  # pyright: ignore[reportAttributeAccessIssue]
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(None if isinstance(part, Tensor) else part for part in self._parts())))
+
+    def bind(self, x: Batch) -> Self:
+        def fit(value: float | Tensor) -> float | Tensor:
+            return value.to(x.device, x.dtype) if isinstance(value, Tensor) else value
+
+        if isinstance(self.eps, Tensor) and self.eps.shape != x.shape[:1]:
+            raise InputError(f"eps holds {tuple(self.eps.shape)} values for {len(x)} inputs; give one, or one a sample")
+        for bound in self.box:
+            if isinstance(bound, Tensor) and not _broadcasts(bound, x):
+                raise InputError(f"the box has shape {tuple(bound.shape)}, which does not fit inputs {tuple(x.shape)}")
+        eps = None if self.eps is None else fit(self.eps)
+        return replace(self, eps=eps, box=(fit(self.box[0]), fit(self.box[1])))
+
+    def at(self, index: Tensor) -> Self:
+        def take(value: float | Tensor) -> float | Tensor:
+            if isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1:
+                return value[index.to(value.device)]
+            return value
+
+        eps = take(self.eps) if isinstance(self.eps, Tensor) else self.eps
+        return replace(self, eps=eps, box=(take(self.box[0]), take(self.box[1])))
+
+    def zeros(self, x: Batch) -> Delta:
+        return torch.zeros_like(x)
+
+    def draw(self, x: Batch, random: Random) -> Delta:
+        """A uniform point of the ball, projected into the box; of the whole box where eps is None."""
+        low, high = self._bounds(x)
+        if self.eps is None:
+            return low + (high - low) * random.uniform(*x.shape[1:])
+        return self.project(x, rows(self._eps(x), x) * self._draw(x, random))
+
+    def apply(self, x: Batch, delta: Delta) -> Batch:
+        """x + δ, with every rounding made towards x: what the model sees is in the ball and in the box."""
+        ideal = x + delta
+        with torch.no_grad():
+            y = geometry.clip(ideal, *self.box)
+            y = torch.where((y - x).abs() > delta.abs(), geometry.toward(y, x), y)
+        return ideal + (y - ideal).detach() if delta.requires_grad else y
+
+    def distance(self, x: Batch, delta: Delta) -> PerSample:
+        return geometry.norm(delta, self.p)
+
+    def project(self, x: Batch, delta: Delta) -> Delta:
+        low, high = self._bounds(x)
+        if self.eps is None:
+            return geometry.clip(delta, low, high)
+        flat = self._project(x, delta.flatten(1), self._eps(x), low.flatten(1), high.flatten(1))
+        return flat.reshape(delta.shape)
+
+    def contains(self, x: Batch, delta: Delta) -> Mask:
+        low, high = self._bounds(x)
+        inside = ((delta >= low - SLACK) & (delta <= high + SLACK)).flatten(1).all(1)
+        return inside if self.eps is None else inside & (self.distance(x, delta) <= self._eps(x) * (1 + SLACK))
+
+    def _eps(self, x: Batch) -> PerSample:
+        eps = torch.inf if self.eps is None else self.eps
+        return eps if isinstance(eps, Tensor) else x.new_full((len(x),), eps)
+
+    def _bounds(self, x: Batch) -> tuple[Delta, Delta]:
+        """What the box leaves of each change: low ≤ 0 ≤ high."""
+        return (self.box[0] - x).clamp_max(0), (self.box[1] - x).clamp_min(0)
+
+    def _parts(self) -> tuple[float | Tensor | None, ...]:
+        return (self.eps, *self.box)
+
+    @abstractmethod
+    def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat: ...
+
+    @abstractmethod
+    def _draw(self, x: Batch, random: Random) -> Delta:
+        """A uniform point of the unit ball."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linf(Ball):
+    """The largest change of any one feature."""
+
+    p: ClassVar[float] = math.inf
+
+    def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
+        """The sign of every feature of the gradient, reversed."""
+        return -gradient.sign()
+
+    def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
+        return geometry.project_linf(v, eps[:, None], low, high)
+
+    def _draw(self, x: Batch, random: Random) -> Delta:
+        return 2 * random.uniform(*x.shape[1:]) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class L2(Ball):
+    """The Euclidean length of the change."""
+
+    p: ClassVar[float] = 2.0
+
+    def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
+        """The gradient, scaled to length one and reversed."""
+        return -geometry.unit(gradient, 2)
+
+    def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
+        return geometry.project_l2(v, eps, low, high)
+
+    def _draw(self, x: Batch, random: Random) -> Delta:
+        length = random.uniform() ** (1 / x[0].numel())
+        return geometry.unit(random.normal(*x.shape[1:]), 2) * rows(length, x)
+
+
+@dataclass(frozen=True, eq=False)
+class L1(Ball):
+    """The sum of all changes."""
+
+    p: ClassVar[float] = 1.0
+
+    def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
+        """All of the step on the feature of the largest slope that the box lets move; shared evenly where several tie.
+
+        With `Sparse` in front, whose slopes are all equal, this is the sparse step of Tramèr & Boneh 2019
+        (arXiv:1904.13000, section 4.1).
+        """
+        low, high = self._bounds(x)
+        free = torch.where(gradient > 0, delta > low, delta < high)
+        slope = (gradient.abs() * free).flatten(1)
+        steepest = (slope == slope.amax(1, keepdim=True)) & (slope > 0)
+        share = steepest / steepest.sum(1, keepdim=True).clamp_min(1)
+        return -gradient.sign() * share.reshape(gradient.shape).to(gradient.dtype)
+
+    def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
+        return geometry.project_l1(v, eps, low, high)
+
+    def _draw(self, x: Batch, random: Random) -> Delta:
+        weight = -(1 - random.uniform(x[0].numel() + 1)).clamp_min(1e-9).log()
+        weight = weight[:, :-1] / weight.sum(1, keepdim=True)
+        return weight.reshape(x.shape) * random.signs(*x.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class L0(Ball):
+    """How many pixels change, by however much. A pixel is a place with all of its channels."""
+
+    pixels: bool = True
+    """Count pixels (for inputs n × channels × height × width); False counts features, channels apart."""
+
+    p: ClassVar[float] = 0.0
+
+    def distance(self, x: Batch, delta: Delta) -> PerSample:
+        return geometry.norm(delta.abs().reshape(len(x), self._group(x), -1).sum(1), 0)
+
+    def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
+        """The gradient, scaled so that its largest feature moves by one, and reversed."""
+        return -geometry.unit(gradient, math.inf)
+
+    def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
+        return geometry.project_l0(v, eps, low, high, self._group(x))
+
+    def _draw(self, x: Batch, random: Random) -> Delta:
+        """A random value at ⌊eps⌋ random places."""
+        places = random.uniform(x[0].numel() // self._group(x))
+        kept = geometry.largest(places, self._eps(x).floor()).repeat(1, self._group(x))
+        low, high = self._bounds(x)
+        return kept.reshape(x.shape) * (low + (high - low) * random.uniform(*x.shape[1:])) / rows(self._eps(x), x)
+
+    def _group(self, x: Batch) -> int:
+        return x.shape[1] if self.pixels and x.ndim == 4 else 1
+
+    def _parts(self) -> tuple[float | Tensor | None, ...]:
+        return (*super()._parts(), self.pixels)
+
+
+def ball(space: Space, who: object, *norms: type[Ball]) -> Ball:
+    """`space`, for an attack that works in these balls alone; raises InputError elsewhere."""
+    if isinstance(space, norms or Ball):
+        assert isinstance(space, Ball)
+        return space
+    names = " or ".join(norm.__name__ for norm in norms or (Linf, L2, L1, L0))
+    raise InputError(f"{type(who).__name__} works in {names}, not in {type(space).__name__}; choose another attack")
+
+
+def _all_positive(eps: float | Tensor) -> bool:
+    value = torch.as_tensor(eps)
+    return bool((value > 0).all() and value.isfinite().all())
+
+
+def _broadcasts(bound: Tensor, x: Batch) -> bool:
+    try:
+        return torch.broadcast_shapes(bound.shape, x.shape) == x.shape and bound.ndim in (0, x.ndim)
+    except RuntimeError:
+        return False
+
+
+def _shown(value: float | Tensor) -> str:
+    return f"{value.amin().item():g} … {value.amax().item():g}" if isinstance(value, Tensor) else f"{value:g}"

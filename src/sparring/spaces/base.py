@@ -1,0 +1,54 @@
+"""A space maps a perturbation to an input, and knows distances, directions and projections."""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+from torch import Tensor
+
+from sparring.random import Random
+from sparring.types import Batch, Delta, Mask, PerSample
+
+
+class Space(ABC):
+    """The perturbations that a threat model allows; they need not be shaped like the input."""
+
+    eps: float | Tensor | None
+    """The distance allowed: one number, one a sample, or None, which asks for the smallest perturbation instead."""
+    box: tuple[float | Tensor, float | Tensor]
+    """The lowest and the highest value of an input feature; tensors broadcast against the inputs."""
+
+    @abstractmethod
+    def bind(self, x: Batch) -> Self:
+        """The same space with its tensors on the device of `x`; raises InputError where they do not fit it."""
+
+    @abstractmethod
+    def at(self, index: Tensor) -> Self:
+        """The same space for some of the samples."""
+
+    @abstractmethod
+    def zeros(self, x: Batch) -> Delta:
+        """The perturbation that changes nothing."""
+
+    @abstractmethod
+    def draw(self, x: Batch, random: Random) -> Delta:
+        """A random perturbation of the space."""
+
+    @abstractmethod
+    def apply(self, x: Batch, delta: Delta) -> Batch:
+        """The perturbed input; differentiable in `delta`."""
+
+    @abstractmethod
+    def distance(self, x: Batch, delta: Delta) -> PerSample:
+        """How large a perturbation is, in the units of `eps`."""
+
+    @abstractmethod
+    def project(self, x: Batch, delta: Delta) -> Delta:
+        """The perturbation of the space that lies nearest to `delta`."""
+
+    @abstractmethod
+    def contains(self, x: Batch, delta: Delta) -> Mask:
+        """Whether a perturbation lies in the space, up to rounding."""
+
+    @abstractmethod
+    def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
+        """The step of length one from `delta` that lowers the loss fastest, to first order."""
