@@ -6,7 +6,7 @@ SparringError
 ├── ModelError     a model that cannot be loaded, or whose answers cannot be judged
 ├── SpecError      settings that cannot be written as JSON, or read back from it
 ├── StoreError     a store that is corrupt, foreign, of another plan, or cannot be written
-└── MissingExtra   an optional package that is not installed
+└── MissingExtraError   an optional package that is not installed
 """
 
 
@@ -34,7 +34,7 @@ class StoreError(SparringError):
     """A store that is corrupt, foreign, of another plan, or cannot be written."""
 
 
-class MissingExtra(SparringError, ImportError):
+class MissingExtraError(SparringError, ImportError):
     """An optional package that is not installed."""
 
     def __init__(self, package: str, extra: str):
