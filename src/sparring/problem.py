@@ -81,7 +81,7 @@ class Decisions:
         x = self.space.apply(self.x, ledger.delta)
         seen = _rounded(x, self.x, self._dtype)
         margin = ledger.goal.margin(self._ask(seen))
-        success = ledger.success & (margin < 0)
+        success = margin < 0  # the kept points lie in the space; where none was kept, this is the clean input
         delta = (seen.to(self.x.dtype) - self.x) if x.shape == ledger.delta.shape else ledger.delta
         distance = self.space.distance(self.x, delta).where(success, torch.inf)
         return Result(seen, delta, success, distance, margin, ledger.forwards, ledger.backwards)

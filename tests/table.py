@@ -1,0 +1,44 @@
+"""Every attack, with settings small enough for tests; one row buys all the laws of test_laws.py."""
+
+from dataclasses import dataclass
+
+from sparring import attacks as a
+from sparring.attack import Attack
+from sparring.directions import Sparse
+from sparring.losses import dlr, margin, scaled_cross_entropy, targeted_dlr
+from sparring.spaces import L0, L1, L2, Ball, Linf
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack, and what may be asked of it."""
+
+    name: str
+    attack: Attack
+    norms: tuple[type[Ball], ...]
+    free: bool = False
+    """Whether it minimises the distance; otherwise it needs an eps."""
+    exact: bool = True
+    """Whether it must succeed just beyond the true distance of a two-class affine model."""
+    targeted: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+LP = (Linf, L2, L1)
+
+TABLE = (
+    Entry("fgsm", a.FGSM(), LP),
+    Entry("r-fgsm", a.RFGSM(), (Linf,), exact=False),
+    Entry("bim", a.BIM(), LP),
+    Entry("mi-fgsm", a.MIFGSM(), LP),
+    Entry("pgd", a.PGD(steps=10), LP),
+    Entry("pgd-l0", a.PGD(steps=10), (L0,), exact=False),
+    Entry("pgd-sparse", a.PGD(steps=20, direction=Sparse(0.05)), (L1,)),
+    Entry("pgd-margin", a.PGD(steps=10, loss=margin), LP),
+    Entry("pgd-scaled", a.PGD(steps=10, loss=scaled_cross_entropy), LP),
+    Entry("restarts", a.restarts(a.PGD(steps=5), 2), LP),
+    Entry("cascade", a.Cascade((a.FGSM(), a.PGD(steps=5, loss=dlr))), LP),
+    Entry("all-targets", a.AllTargets(a.PGD(steps=5, loss=targeted_dlr), 3), LP),
+)
