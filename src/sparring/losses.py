@@ -62,7 +62,7 @@ def probability_margin(at: Point) -> PerSample:
 def dlr(at: Point) -> PerSample:
     """Difference of logits ratio: the margin over the gap between the first and the third logit.
 
-    With two classes there is no third, and the bare margin stands.
+    Made for untargeted goals. With two classes there is no third logit, and the bare margin stands.
 
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", ICML 2020, arXiv:2003.01690, equation (6).
@@ -72,12 +72,18 @@ def dlr(at: Point) -> PerSample:
 
 
 def targeted_dlr(at: Point) -> PerSample:
-    """The same over the gap between the first and the mean of the third and fourth logit: equation (7) there."""
+    """The same for one wanted class, over the gap between the first and the mean of the third and fourth logit.
+
+    Equation (7) there. With three classes or fewer the bare margin stands: over the gap to the third logit, the ratio
+    to the third class would be constant.
+    """
     goal: ClassGoal = at.goal
     return goal.gap(at.out) / _spread(at.out, 4)
 
 
-def _spread(out: Logits, last: int) -> PerSample:
-    """The first logit less the mean of the third to the `last`; 1 where there are but two."""
-    best = out.topk(min(last, out.shape[1]), 1).values
-    return best[:, 0] - best[:, 2:].mean(1) + 1e-12 if best.shape[1] > 2 else best[:, 0] * 0 + 1
+def _spread(out: Logits, last: int) -> PerSample | float:
+    """The first logit less the mean of the third to the `last`; 1 where there are fewer."""
+    if out.shape[1] < last:
+        return 1.0
+    best = out.topk(last, 1).values
+    return best[:, 0] - best[:, 2:].mean(1) + 1e-12

@@ -1,0 +1,201 @@
+"""The bench: what it counts, keeps, refuses and hides."""
+
+import pytest
+import torch
+from torch import nn
+
+from known import Affine, inputs, mlp
+from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, ScoreAttack, Transfer, restarts
+from sparring.attacks import PGD
+from sparring.errors import InputError, ModelError
+from sparring.losses import margin
+from sparring.problem import Decisions, Gradients, Scores, bind
+from sparring.spaces import L2, Linf
+from sparring.threat import Access, ThreatModel
+
+
+def problem(threat=None, **how):
+    model, x = mlp(), inputs()
+    return bind(model, x, model(x).argmax(1), threat or ThreatModel(Linf(0.1)), **how)
+
+
+def test_each_level_of_access_adds_one_way_of_asking():
+    kinds = [problem(ThreatModel(Linf(0.1), access=a)) for a in Access]
+    assert [type(k) for k in kinds] == [Decisions, Scores, Gradients]
+    assert not hasattr(kinds[0], "value")
+    assert not hasattr(kinds[0], "clean")
+    assert not hasattr(kinds[1], "gradient")
+
+
+def test_a_point_outside_the_space_is_never_credited():
+    p = problem(ThreatModel(Linf(0.01)))
+    far = torch.sign(torch.randn(p.x.shape, generator=torch.Generator().manual_seed(0)))
+    for size in (0.5, 2.0):
+        assert not p.decide(size * far).any()
+    assert not p.result().success.any()
+    assert (p.result().forwards == 3).all()
+
+
+def test_a_sample_retires_at_its_first_success_and_is_billed_no_more():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    r = restarts(PGD(steps=10), 5)(model, x, y, Linf(1.2 * model.distance(x, y, float("inf")).median().item()))
+    assert r.success.any()
+    assert not r.success.all()
+    assert (r.forwards[r.success] < 14).all()
+    assert (r.forwards[~r.success] == 1 + 5 * 11).all()
+    assert (r.backwards[~r.success] == 50).all()
+
+
+def test_a_free_search_keeps_the_nearest_success():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    p = bind(model, x, y, ThreatModel(L2()))
+    gap = model.weight.detach()[1 - y] - model.weight.detach()[y]
+    toward = (gap / gap.norm(dim=1, keepdim=True)).reshape(x.shape)
+    true = model.distance(x, y, 2)
+    for factor in (1.5, 1.1, 0.9, 1.3):
+        p.decide(factor * true.reshape(-1, 1, 1, 1) * toward)
+    assert torch.allclose(p.result().distance, 1.1 * true, rtol=1e-4, atol=1e-6)
+
+
+def test_a_cascade_pays_only_for_what_still_stands():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    eps = Linf(1.1 * model.distance(x, y, float("inf")).median().item())
+    one = PGD(steps=6)(model, x, y, eps)
+    two = Cascade((PGD(steps=6), PGD(steps=6, loss=margin)))(model, x, y, eps)
+    assert (two.success >= one.success).all()
+    assert torch.equal(two.forwards[one.success], one.forwards[one.success])
+
+
+def test_samples_that_rest_are_not_asked_about_until_the_next_search():
+    p = problem()
+    half = torch.arange(len(p.x)) < 8
+    p.rest(half)
+    p.observe(p.space.zeros(p.x))
+    p.wake()
+    p.observe(p.space.zeros(p.x))
+    assert p.result().forwards.tolist() == [2] * 8 + [3] * 8
+
+
+def test_aims_go_to_the_likeliest_wrong_classes_in_order_and_leave_the_goal():
+    p = problem()
+    assert isinstance(p, Gradients)
+    order = p.clean.argsort(1, descending=True)
+    seen = [aimed.goal.label for aimed in p.aims(9)]
+    assert len(seen) == 4  # five classes
+    assert torch.equal(torch.stack(seen, 1), order[:, 1:])
+    assert p.goal.sign == -1
+
+
+def test_a_targeted_threat_is_aimed_at_its_own_class_alone():
+    from sparring.goals import Targeted
+
+    p = problem(ThreatModel(Linf(0.1), Targeted()))
+    assert [aimed is p for aimed in p.aims(9)] == [True]
+
+
+def test_all_targets_of_a_two_class_model_is_one_search():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    r = AllTargets(PGD(steps=4), 9)(model, x, y, Linf(1e-6))
+    assert (r.backwards == 4).all()
+
+
+def test_a_transfer_attack_asks_the_victim_twice_and_takes_no_gradient():
+    victim, x = Affine(), inputs()
+    y = victim(x).argmax(1)
+    threat = ThreatModel(Linf(0.3), access=Access.DECISIONS)
+    r = Transfer(victim, attack=PGD(steps=5))(lambda x: victim(x), x, y, threat)
+    assert r.success.all()
+    assert (r.backwards == 0).all()
+    assert (r.forwards == 2).all()
+
+
+def test_the_differences_of_logits_come_with_their_gradients():
+    model, x = Affine(classes=4), inputs(5)
+    y = model(x).argmax(1)
+    p = bind(model, x, y, ThreatModel(Linf(0.1)))
+    assert isinstance(p, Gradients)
+    rivals = p.rivals(3)
+    for j, reply in enumerate(p.differences(p.space.zeros(x), rivals)):
+        w = model.weight.detach()
+        assert torch.allclose(reply.gradient.flatten(1), w[y] - w[rivals[:, j]], atol=1e-6)
+        z = model(x).detach()
+        assert torch.allclose(reply.value, (z.gather(1, y[:, None]) - z.gather(1, rivals[:, j : j + 1])).squeeze(1))
+    assert (p.result().backwards == 3).all()
+    assert (p.result().forwards == 2).all()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [lambda x: Affine()(x).detach(), lambda x: torch.eye(2)[(x.flatten(1).sum(1) > 12).long()]],
+    ids=["detached", "rounded"],
+)
+def test_a_model_without_gradients_is_named_as_such(model):
+    x = inputs()
+    with pytest.raises(ModelError, match="no gradient"):
+        PGD()(model, x, model(x).argmax(1), Linf(0.1))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "sentence"),
+    [
+        (255 * inputs(), torch.zeros(16).long(), "outside the box"),
+        ((255 * inputs()).byte(), torch.zeros(16).long(), "uint8"),
+        (inputs(), torch.zeros(15).long(), "one integer a sample"),
+        (inputs(), torch.zeros(16), "one integer a sample"),
+        (inputs() * torch.nan, torch.zeros(16).long(), "NaN"),
+    ],
+)
+def test_inputs_that_do_not_fit_get_one_sentence(x, y, sentence):
+    with pytest.raises(InputError, match=sentence):
+        PGD()(mlp(), x, y, Linf(0.1))
+
+
+def test_rounding_below_zero_is_forgiven():
+    model, x = mlp(), inputs()
+    x[0, 0, 0, 0] = -2.98e-8
+    r = PGD()(model, x, model(x).argmax(1), Linf(0.1))
+    assert float(r.x.min()) >= 0
+
+
+def test_batchnorm_in_training_mode_is_refused_by_name():
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3))
+    x = inputs()
+    with pytest.raises(InputError, match="'1' is a BatchNorm in training mode"):
+        PGD()(model, x, torch.zeros(16).long(), Linf(0.1))
+
+
+def test_an_attack_of_ones_own_is_one_method():
+    class Corner(DecisionAttack):
+        def search(self, p, /):
+            return p.space.project(p.x, p.random.signs(*p.x.shape[1:]))
+
+    class Lucky(ScoreAttack):
+        def search(self, p, /):
+            delta = p.space.draw(p.x, p.random)
+            p.value(delta, margin)
+            return delta
+
+    class Lazy(GradientAttack):
+        def search(self, p, /):
+            return p.space.zeros(p.x)
+
+    model, x = mlp(), inputs()
+    y = model(x).argmax(1)
+    for attack, access in ((Corner(), 0), (Lucky(), 1), (Lazy(), 2)):
+        assert attack.access == access
+        assert attack(model, x, y, Linf(0.4)).forwards.max() <= 3
+
+
+def test_restarts_differ_in_their_draws_and_never_hurt():
+    model, x = mlp(), inputs()
+    y = model(x).argmax(1)
+    eps = Linf(0.02)
+    found = [restarts(PGD(steps=2), n)(model, x, y, eps).success for n in (1, 4, 16)]
+    assert (found[0] <= found[1]).all()
+    assert (found[1] <= found[2]).all()
+    with pytest.raises(InputError, match="at least once"):
+        restarts(PGD(), 0)
