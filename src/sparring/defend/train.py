@@ -1,0 +1,160 @@
+"""The training loop. It takes a risk, and knows nothing of attacks."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, default_collate
+
+from sparring.attack import Attack
+from sparring.defend.risks import Risk, evaluating
+from sparring.directions import cosine
+from sparring.errors import InputError, ModelError
+from sparring.random import Random
+from sparring.spaces import Space
+from sparring.threat import ThreatModel
+from sparring.types import Batch, Labels
+
+Data: TypeAlias = tuple[Batch, Labels] | Dataset[Any]
+Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the training stands after one batch."""
+
+    epoch: int
+    """From 1."""
+    done: int
+    """Images seen, over all epochs."""
+    total: int
+    """Images to be seen, over all epochs."""
+    loss: float
+    """Mean over the epoch so far."""
+    figures: Mapping[str, float]
+    """What `measure` last said; empty in the first epoch."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the data."""
+
+    loss: float
+    rate: float
+    """The learning rate of its last batch."""
+    seconds: float
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What `measure` said after it."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What was minimised, on how many images, and how it went."""
+
+    risk: str
+    images: int
+    seed: int
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A measure of training: accuracy on held-out samples, as they are and under an attack."""
+
+    x: Batch
+    y: Labels
+    attack: Attack
+    threat: ThreatModel | Space | str
+    seed: int = 0
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        result = self.attack(model, self.x, self.y, self.threat, seed=self.seed)
+        wrong = result.success & (result.distance == 0)
+        return {"clean": 1 - wrong.double().mean().item(), "robust": 1 - result.success.double().mean().item()}
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    risk: Risk,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    rate: float = 1e-3,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    seed: int = 0,
+    measure: Measure | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> TrainingRecord:
+    """Minimise the risk over the parameters of `model` that ask for gradients, in place.
+
+    `data` is a pair (x, y) or a dataset of such pairs. The order of the samples follows from `seed` alone. The learning
+    rate climbs to `rate` over the first tenth of the batches and falls to zero along half a cosine. `optimizer` is
+    called as `optimizer(parameters, lr=rate)`. `measure` looks at the model after every epoch, in evaluation mode;
+    `progress` hears of every batch. The model's modes and the global random state end as they began. Raises
+    InputError where nothing can be trained, and ModelError where the loss is no longer a number.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    size = _size(data)
+    if not parameters:
+        raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
+    if min(epochs, batch_size, size) < 1 or rate <= 0:
+        raise InputError(
+            f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
+        )
+    device = parameters[0].device
+    batches = -(-size // batch_size)
+    descent = optimizer(parameters, lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda t: one_cycle(t, epochs * batches))
+    record: list[Epoch] = []
+    modes = [(module, module.training) for module in model.modules()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for epoch in range(epochs):
+            began, total, last, figures = time.monotonic(), 0.0, 0.0, record[-1].figures if record else {}
+            model.train()
+            for index, (x, y) in enumerate(shuffled(data, batch_size, seed, epoch)):
+                loss = risk(model, x.to(device), y.to(device), seed + epoch * batches + index)
+                descent.zero_grad()
+                loss.backward()
+                descent.step()
+                last = float(schedule.get_last_lr()[0])
+                schedule.step()
+                total += loss.item() * len(x)
+                if progress is not None:
+                    seen = min((index + 1) * batch_size, size)
+                    progress(Step(epoch + 1, epoch * size + seen, epochs * size, total / seen, figures))
+            if total != total:
+                raise ModelError(f"the loss is NaN in epoch {epoch + 1}; lower the rate, which is {rate:g}")
+            with evaluating(model):
+                figures = measure(model) if measure is not None else {}
+            record.append(Epoch(total / size, last, time.monotonic() - began, figures))
+    descent.zero_grad()
+    for module, training in modes:
+        module.training = training
+    return TrainingRecord(repr(risk), size, seed, tuple(record))
+
+
+def one_cycle(t: int, steps: int) -> float:
+    """The share of the learning rate at step `t`: a climb over the first tenth, then half a cosine down to zero."""
+    warm = max(1, steps // 10)
+    return (t + 1) / warm if t < warm else cosine(1.0, 0.0, t - warm, max(steps - warm, 2))
+
+
+def shuffled(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples of one epoch in batches, in an order that depends on the seed and the epoch alone."""
+    order = Random(seed, torch.arange(_size(data)), stream=epoch + 1).uniform().argsort(stable=True)
+    for rows in order.split(batch_size):
+        if isinstance(data, tuple):
+            yield data[0][rows.to(data[0].device)], data[1][rows.to(data[1].device)]
+        else:
+            x, y = default_collate([data[row] for row in rows.tolist()])
+            yield x, y
+
+
+def _size(data: Data) -> int:
+    sized: Any = data[1] if isinstance(data, tuple) else data
+    return len(sized)
