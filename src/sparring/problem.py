@@ -10,7 +10,7 @@ may not ask is not there to be called.
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
 Model = Callable[[Batch], Any]
+P = TypeVar("P", bound="Scores")
 
 
 class Decisions:
@@ -150,7 +151,7 @@ class Scores(Decisions):
         scores = self.clean.scatter(1, goal.label[:, None], -torch.inf)
         return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : min(count, scores.shape[1] - 1)]
 
-    def aims(self, count: int) -> Iterator[Self]:
+    def aims(self: P, count: int) -> Iterator[P]:
         """This problem, aimed in turn at each of the `count` likeliest wrong classes; a targeted one only at its own.
 
         An aim changes what the search descends, never what counts as success.

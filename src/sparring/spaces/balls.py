@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from sparring.types import Batch, Delta, Flat, Mask, PerSample, rows
 
 SLACK = 1e-6
 """How far beyond eps, relatively, rounding may take a point that counts as inside."""
+
+
+B = TypeVar("B", bound="Ball")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class Ball(Space):
     def __hash__(self) -> int:
         return hash((type(self), *(None if isinstance(part, Tensor) else part for part in self._parts())))
 
-    def bind(self, x: Batch) -> Self:
+    def bind(self: B, x: Batch) -> B:
         def fit(value: float | Tensor) -> float | Tensor:
             return value.to(x.device, x.dtype) if isinstance(value, Tensor) else value
 
@@ -56,7 +59,7 @@ class Ball(Space):
         eps = None if self.eps is None else fit(self.eps)
         return replace(self, eps=eps, box=(fit(self.box[0]), fit(self.box[1])))
 
-    def at(self, index: Tensor) -> Self:
+    def at(self: B, index: Tensor) -> B:
         def take(value: float | Tensor) -> float | Tensor:
             if isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1:
                 return value[index.to(value.device)]

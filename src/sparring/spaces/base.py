@@ -1,12 +1,14 @@
 """A space maps a perturbation to an input, and knows distances, directions and projections."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import TypeVar
 
 from torch import Tensor
 
 from sparring.random import Random
 from sparring.types import Batch, Delta, Mask, PerSample
+
+S = TypeVar("S", bound="Space")
 
 
 class Space(ABC):
@@ -18,11 +20,11 @@ class Space(ABC):
     """The lowest and the highest value of an input feature; tensors broadcast against the inputs."""
 
     @abstractmethod
-    def bind(self, x: Batch) -> Self:
+    def bind(self: S, x: Batch) -> S:
         """The same space with its tensors on the device of `x`; raises InputError where they do not fit it."""
 
     @abstractmethod
-    def at(self, index: Tensor) -> Self:
+    def at(self: S, index: Tensor) -> S:
         """The same space for some of the samples."""
 
     @abstractmethod
