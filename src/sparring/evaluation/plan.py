@@ -1,0 +1,127 @@
+"""Which attacks, in which order: a plan is a few lines, each on what the lines before it left."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import TypeAlias
+
+from sparring.attack import AllTargets, Attack, Cascade, Transfer
+from sparring.attacks import APGD, PGD, Square, autoattack
+from sparring.attacks.fab import FAB
+from sparring.errors import InputError
+from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
+from sparring.losses import cross_entropy, dlr, margin, probability_margin
+from sparring.spaces import L0, L1, L2, Linf
+from sparring.threat import ThreatModel
+
+Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
+"""A plan's name, one attack, several, or several with names of their own."""
+
+
+def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
+    """The attacks of a plan under this threat, by name, in the order in which they run.
+
+    Of a plan given by name, what the threat's access or space does not allow is left out. Raises InputError where the
+    plan is unknown, where nothing of it is left, or where a name stands twice.
+    """
+    if isinstance(plan, str):
+        if plan not in PLANS:
+            raise InputError(f"unknown plan {plan!r}; known are {', '.join(PLANS)}")
+        allowed = {name: one for name, one in PLANS[plan](threat).items() if one.access <= threat.access}
+        if not allowed:
+            raise InputError(
+                f"no attack of the plan {plan!r} works in {type(threat.space).__name__} with access to "
+                f"{threat.access.name}; give attacks of your own"
+            )
+        return allowed
+    if isinstance(plan, Attack):
+        plan = (plan,)
+    named = dict(plan) if isinstance(plan, Mapping) else _numbered(plan)
+    if not named:
+        raise InputError("the plan holds no attack; give at least one")
+    for name, one in named.items():
+        if not isinstance(one, Attack):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"{name!r} in the plan is {one!r}; give an attack such as PGD(steps=40)")
+        if name in (CLEAN, CURVE, CONFIRM, ""):
+            raise InputError(f"an attack of the plan is called {name!r}, a name that is taken; give it another")
+        if one.access > threat.access:
+            raise InputError(f"{name} needs {one.access.name}, and the threat model grants {threat.access.name}")
+    return named
+
+
+def standard(threat: ThreatModel) -> dict[str, Attack]:
+    """What finds most for little: the cheap losses first, every likely class next, then a look without gradients.
+
+    Free threats ask for the smallest perturbation, and run each attack on every sample.
+    """
+    space = threat.space
+    if space.eps is None:
+        return _smallest(threat)
+    if isinstance(space, L0):
+        return {"pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
+    if not isinstance(space, Linf | L2 | L1):
+        return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
+    return {
+        "margin": APGD(20, loss=margin),
+        "probability": APGD(40, loss=probability_margin),
+        "targets": AllTargets(APGD(25, loss=margin), 9),
+        "square": Square(500),
+        "apgd-dlr": APGD(100, loss=dlr),
+        "apgd-ce": APGD(100, loss=cross_entropy),
+    }
+
+
+def quick(threat: ThreatModel) -> dict[str, Attack]:
+    """A first impression: twenty gradients a sample, or two hundred queries. Its verdict flatters the model."""
+    space = threat.space
+    if space.eps is None:
+        return dict(list(_smallest(threat).items())[:1])
+    ours: dict[str, Attack] = {"pgd": PGD(20, loss=margin)}
+    return ours if not isinstance(space, Linf | L2 | L1) or threat.access >= PGD().access else {"square": Square(200)}
+
+
+def _smallest(threat: ThreatModel) -> dict[str, Attack]:
+    """Attacks that minimise the distance."""
+    if isinstance(threat.space, Linf | L2 | L1):
+        return {"fab": FAB(100), "fab-t": AllTargets(FAB(50), 5)}
+    return {}
+
+
+def smallest(threat: ThreatModel, steps: int = 50) -> Attack | None:
+    """A cheap attack that minimises the distance, to draw a curve with; None where there is none for the space."""
+    return FAB(steps) if isinstance(threat.space, Linf | L2 | L1) and FAB().access <= threat.access else None
+
+
+def weight(attack: Attack) -> float:
+    """About how many passes through the model a sample costs that stands to the end; a gradient counts as two more."""
+    match attack:
+        case Cascade(attacks):
+            return sum(weight(one) for one in attacks)
+        case AllTargets(one, classes):
+            return classes * weight(one)
+        case Transfer():
+            return 2.0
+        case _:
+            settings = {field.name: getattr(attack, field.name) for field in fields(attack)}  # pyright: ignore[reportArgumentType]
+            if isinstance(queries := settings.get("queries"), int):
+                return float(queries)
+            rounds = [settings.get(name, 1) for name in ("steps", "searches", "restarts")]
+            total = 3.0
+            for count in rounds:
+                total *= count if isinstance(count, int) else 1
+            return total
+
+
+def _numbered(attacks: Sequence[Attack]) -> dict[str, Attack]:
+    """Named by their classes, and counted where a class comes twice."""
+    kinds = [type(one).__name__.lower() for one in attacks]
+    return {
+        kind if kinds.count(kind) == 1 else f"{kind}-{kinds[: place + 1].count(kind)}": one
+        for place, (kind, one) in enumerate(zip(kinds, attacks, strict=True))
+    }
+
+
+PLANS: dict[str, Callable[[ThreatModel], dict[str, Attack]]] = {
+    "standard": standard,
+    "autoattack": autoattack,
+    "quick": quick,
+}

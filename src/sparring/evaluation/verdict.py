@@ -1,0 +1,226 @@
+"""What an evaluation found: accuracies with their intervals, the rows behind them, what it cost, and what to doubt."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparring import spec
+from sparring.attack import Attack
+from sparring.evaluation import metrics, report
+from sparring.evaluation.rows import CLEAN, CURVE, Rows
+from sparring.threat import ThreatModel
+from sparring.types import Batch, Labels
+
+
+@dataclass(frozen=True)
+class Check:
+    """One doubt about the evaluation itself, and whether it was laid to rest."""
+
+    name: str
+    passed: bool | None
+    """None where the check does not apply."""
+    meaning: str
+    """What was looked at and what was seen, one sentence."""
+    advice: str = ""
+    """What to do where it failed."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How often the model is right, and how often it stays right under attack: an upper bound, sample by sample.
+
+    A targeted threat asks only about samples of other classes; the rest are in no figure.
+    """
+
+    threat: ThreatModel
+    plan: Mapping[str, Attack]
+    """The attacks in the order they ran."""
+    rows: Rows
+    """One record for each sample and each thing done to it; `rows.to_pandas()` for a data frame."""
+    x: Batch
+    """The clean inputs."""
+    y: Labels
+    x_adv: Batch
+    """Each sample's best adversarial input; its own input where none was found or it was wrong from the start."""
+    ids: Labels
+    """Names the samples of `x`, `y` and `x_adv`, and ties them to the rows."""
+    checks: tuple[Check, ...] = ()
+    seed: int = 0
+    model: str = "model"
+    """What the model is called."""
+    data: str = "data"
+    """Where the data came from."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, where the data knows them."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Versions, device, commit and time."""
+
+    @cached_property
+    def tally(self) -> metrics.Tally:
+        """What is known of every sample that the question makes sense for, ordered by id."""
+        return metrics.tally(self.rows, self._eps)
+
+    @property
+    def n(self) -> int:
+        """How many samples were judged."""
+        return len(self.tally.ids)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """The share of samples classified rightly, before any attack."""
+        return _share(self.tally.right)
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The share classified rightly for which no attack met its goal; at any distance, for a free threat."""
+        return _share(self.tally.standing)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the robust accuracy, for samples drawn like these (Clopper & Pearson)."""
+        return metrics.interval(int(self.tally.standing.sum()), self.n)
+
+    @property
+    def clean_interval(self) -> tuple[float, float]:
+        """The same of the clean accuracy."""
+        return metrics.interval(int(self.tally.right.sum()), self.n)
+
+    @property
+    def distances(self) -> Float[np.ndarray, " n"]:
+        """The smallest distance found for each sample; 0 where it was wrong from the start, inf where none was found.
+
+        For a bounded threat these are upper bounds that nobody tried to lower, but on the samples of the curve.
+        """
+        return self.tally.distance
+
+    @property
+    def median_distance(self) -> float:
+        """The distance that suffices for half of the rightly classified samples; inf where fewer than half broke."""
+        far = np.sort(self.distances[self.tally.right])
+        return float(far[(len(far) - 1) // 2]) if len(far) else math.nan
+
+    @property
+    def doubts(self) -> tuple[Check, ...]:
+        """The checks that failed: read them before any number."""
+        return tuple(check for check in self.checks if check.passed is False)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Forwards, backwards, queries (another word for forwards) and seconds: in all, and a sample."""
+        total = {name: float(self.rows[name].sum()) for name in ("forwards", "backwards", "seconds")}
+        total["queries"] = total["forwards"]
+        return total | {f"{name}_per_sample": value / max(self.n, 1) for name, value in total.items()}
+
+    def by_attack(self) -> tuple[metrics.Share, ...]:
+        """What each attack of the plan saw, broke, was needed for and cost."""
+        return metrics.shares(self.rows, self.tally, tuple(self.plan))
+
+    def curve(self) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """Accuracy against eps: a step function, from each eps on.
+
+        A bounded threat draws it from the smallest perturbations of a subset, scaled to start at the clean accuracy;
+        it is empty where there was none.
+        """
+        known = self.tally.right
+        if self._eps is not None:
+            known = known & np.isin(self.tally.ids, self.rows.only(CURVE)["id"])
+        if not known.any():
+            return np.zeros(0), np.zeros(0)
+        eps, accuracy = metrics.curve(self.distances[known])
+        return eps, accuracy * self.clean_accuracy
+
+    def labels(self, stage: str = CLEAN) -> dict[int, int]:
+        """The class that the model names for each sample: at its clean input, or at `x_adv` with stage `confirm`."""
+        part = self.rows.only(stage)
+        return {int(i): int(label) for i, label in zip(part["id"], part["label"], strict=True) if label >= 0}
+
+    def report(self, path: str | Path) -> None:
+        """Write one self-contained HTML page."""
+        report.write_report(self, path)
+
+    def save(self, directory: str | Path) -> None:
+        """Write verdict.json, report.html and adversarial.safetensors (x_adv, y, ids and the labels at x_adv)."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "verdict.json").write_text(json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
+        tensors: dict[str, Tensor] = {"x_adv": self.x_adv.contiguous().cpu(), "y": self.y.cpu(), "ids": self.ids.cpu()}
+        save_file(tensors, folder / "adversarial.safetensors")
+        self.report(folder / "report.html")
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as strict JSON: no NaN, no infinity (null instead)."""
+        eps, accuracy = self.curve()
+        return _strict(
+            {
+                "model": self.model,
+                "data": self.data,
+                "threat": spec.write(self.threat, fallback=repr),
+                "plan": {name: spec.write(attack, fallback=repr) for name, attack in self.plan.items()},
+                "seed": self.seed,
+                "samples": self.n,
+                "clean_accuracy": self.clean_accuracy,
+                "clean_interval": list(self.clean_interval),
+                "robust_accuracy": self.robust_accuracy,
+                "interval": list(self.interval),
+                "median_distance": self.median_distance,
+                "checks": [asdict(check) for check in self.checks],
+                "attacks": [asdict(share) | {"share": share.share} for share in self.by_attack()],
+                "costs": self.costs,
+                "curve": {"eps": eps.tolist(), "accuracy": accuracy.tolist()},
+                "environment": dict(self.environment),
+            }
+        )
+
+    def __str__(self) -> str:
+        """A few lines for a terminal."""
+        return "\n".join(_lines(self))
+
+    @property
+    def _eps(self) -> Float[np.ndarray, " n"] | float | None:
+        """The threat's eps for each judged sample."""
+        eps = self.threat.space.eps
+        if not isinstance(eps, Tensor):
+            return eps
+        judged = np.isin(self.ids.cpu().numpy(), self.rows.only(CLEAN)["id"])
+        order = np.argsort(self.ids.cpu().numpy()[judged])
+        return eps.detach().cpu().double().numpy()[judged][order]
+
+
+def _lines(verdict: Verdict) -> list[str]:
+    """Doubts first, then the figures, then who broke what."""
+    lines = [f"DOUBT  {check.name}: {check.meaning} {check.advice}".rstrip() for check in verdict.doubts]
+    lines.append(f"{verdict.model} on {verdict.n} samples, {verdict.threat.space}")
+    for name, share, (low, high) in (
+        ("clean accuracy", verdict.clean_accuracy, verdict.clean_interval),
+        ("robust accuracy", verdict.robust_accuracy, verdict.interval),
+    ):
+        lines.append(f"  {name:<16} {100 * share:6.2f} %   95 % interval {100 * low:.2f} … {100 * high:.2f} %")
+    if verdict.threat.space.eps is None:
+        lines.append(f"  {'median distance':<16} {verdict.median_distance:.4g}")
+    for share in verdict.by_attack():
+        lines.append(f"  {share.attack:<16} saw {share.seen}, broke {share.broke}, {share.seconds:.1f} s")
+    passed = sum(check.passed is True for check in verdict.checks)
+    lines.append(f"  {passed} of {sum(check.passed is not None for check in verdict.checks)} checks passed")
+    return lines
+
+
+def _share(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    return float(mask.mean()) if len(mask) else 0.0
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for every number that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

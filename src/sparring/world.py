@@ -1,0 +1,32 @@
+"""Which samples are mine: several processes share one evaluation, and never speak to each other."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparring.errors import InputError
+from sparring.types import Labels, Mask
+
+
+@dataclass(frozen=True)
+class World:
+    """This process is number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise InputError(f"rank {self.rank} of {self.size}; ranks count from 0 to one less than the world's size")
+
+    def mine(self, ids: Labels) -> Mask:
+        """The samples of this process: those whose id leaves `rank` when divided by `size`."""
+        return ids % self.size == self.rank
+
+
+def here(environment: Mapping[str, str] = os.environ) -> World:
+    """The world that torchrun describes in RANK and WORLD_SIZE; a world of one where it does not."""
+    rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and size.isdecimal()):
+        raise InputError(f"RANK is {rank!r} and WORLD_SIZE {size!r}; both must be whole numbers, as torchrun sets them")
+    return World(int(rank), int(size))
