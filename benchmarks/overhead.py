@@ -4,7 +4,7 @@
 
 The model is a ResNet-20 for CIFAR-sized inputs with random weights; eps is so small that no row ever falls, so that
 nobody gains by stopping early. The bare loop is the floor: the model's forward, the loss, the gradient in the input,
-and an in-place step without projection. The contenders take turns, and every figure is the median over turns of the ratio to the
+and a step without projection. The contenders take turns, and every figure is the median over turns of the ratio to the
 bare loop of the same turn. A peer that is not installed is left out: pip install 'sparring[bench]'.
 """
 
@@ -122,9 +122,8 @@ def main() -> None:
             run()
             if turn:  # the first warms up
                 seconds[name].append(time.perf_counter() - begin)
-    print(
-        f"PGD-{given.steps}, {given.rows} rows, ResNet-20 width {given.width}, {given.threads} threads, torch {torch.__version__}"
-    )
+    size = f"{given.rows} rows, ResNet-20 width {given.width}"
+    print(f"PGD-{given.steps}, {size}, {given.threads} threads, torch {torch.__version__}")
     print(f"{'':18s} {'ratio to bare':>14s} {'min':>7s} {'max':>7s} {'seconds':>9s}")
     for name, times in seconds.items():
         ratios = [mine / floor for mine, floor in zip(times, seconds["bare loop"], strict=True)]
