@@ -3,24 +3,23 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparring import attacks, goals, losses, spaces
-from sparring.attack import Attack, Cascade, Transfer, restarts
-from sparring.errors import (
-    AccessError,
-    InputError,
-    MissingExtraError,
-    ModelError,
-    SparringError,
-    SpecError,
-    StoreError,
-)
-from sparring.goals import Targeted, Untargeted
-from sparring.ledger import Result
-from sparring.spaces import L0, L1, L2, Linf
-from sparring.threat import Access, ThreatModel
-
 if TYPE_CHECKING:
+    from sparring import attacks, goals, losses, spaces
+    from sparring.attack import Attack, Cascade, Transfer, restarts
+    from sparring.errors import (
+        AccessError,
+        InputError,
+        MissingExtraError,
+        ModelError,
+        SparringError,
+        SpecError,
+        StoreError,
+    )
     from sparring.evaluation import Verdict, evaluate
+    from sparring.goals import Targeted, Untargeted
+    from sparring.ledger import Result
+    from sparring.spaces import L0, L1, L2, Linf
+    from sparring.threat import Access, ThreatModel
 
 __version__ = "0.1.0"
 
@@ -54,10 +53,34 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "attack": ("Attack", "Cascade", "Transfer", "restarts"),
+    "errors": (
+        "AccessError",
+        "InputError",
+        "MissingExtraError",
+        "ModelError",
+        "SparringError",
+        "SpecError",
+        "StoreError",
+    ),
+    "evaluation": ("Verdict", "evaluate"),
+    "goals": ("Targeted", "Untargeted"),
+    "ledger": ("Result",),
+    "spaces": ("L0", "L1", "L2", "Linf"),
+    "threat": ("Access", "ThreatModel"),
+}
+"""Which module a name comes from."""
+
+
 def __getattr__(name: str) -> Any:
-    """Evaluation brings scipy, pyarrow and jinja2; it is imported when first asked for."""
-    if name in ("Verdict", "evaluate"):
-        return getattr(import_module("sparring.evaluation"), name)
+    """Everything is imported when first asked for: the command's --help does not wait for torch."""
+    if name in ("attacks", "goals", "losses", "spaces"):
+        return import_module(f"sparring.{name}")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"sparring.{home}"), name)
+            return value
     raise AttributeError(f"module 'sparring' has no attribute {name!r}")
 
 
