@@ -1,0 +1,244 @@
+"""A verdict, folded into what a report shows."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparring.attack import Attack
+from sparring.evaluation import metrics
+from sparring.evaluation.report_numbers import distance
+from sparring.evaluation.report_view import AttackLine, Check, Curve, Proportion, Question, Sample, View
+from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE, Rows
+from sparring.goals import Targeted, Untargeted
+from sparring.spaces import L0, L1, L2, Ball, Linf, Space
+from sparring.threat import Access, ThreatModel
+from sparring.types import Batch, Labels
+
+Sizes: TypeAlias = Float[np.ndarray, " n"]
+Flags: TypeAlias = Bool[np.ndarray, " n"]
+
+SHOWN = 12
+"""How many samples the gallery holds."""
+POINTS = 200
+"""How many points of the curve are drawn, about."""
+
+LIMITS: dict[type[Space], str] = {
+    Linf: "Each value of an {noun} may change by at most {eps}",
+    L2: "The Euclidean length of the change of an {noun} is at most {eps}",
+    L1: "The changes of all values of an {noun} sum to at most {eps}",
+    L0: "At most {eps} pixels of an {noun} may change, by any amount",
+}
+SEES = {
+    Access.GRADIENTS: "sees the model's gradients",
+    Access.SCORES: "sees the model's scores, not its gradients",
+    Access.DECISIONS: "sees the predicted class alone",
+}
+
+
+class Judged(Protocol):
+    """What a report reads of a verdict."""
+
+    @property
+    def threat(self) -> ThreatModel: ...
+    @property
+    def plan(self) -> Mapping[str, Attack]: ...
+    @property
+    def rows(self) -> Rows: ...
+    @property
+    def x(self) -> Batch: ...
+    @property
+    def y(self) -> Labels: ...
+    @property
+    def x_adv(self) -> Batch: ...
+    @property
+    def ids(self) -> Labels: ...
+    @property
+    def checks(self) -> Sequence[Check]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    @property
+    def tally(self) -> metrics.Tally: ...
+    @property
+    def costs(self) -> Mapping[str, float]: ...
+    def by_attack(self) -> Sequence[metrics.Share]: ...
+    def curve(self) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]: ...
+    def labels(self, stage: str = ...) -> dict[int, int]: ...
+
+
+def view_of(verdict: Judged) -> View:
+    """Everything that a report of this verdict shows."""
+    tally, n = verdict.tally, len(verdict.tally.ids)
+    noun = "image" if _pictures(verdict.x) else "input"
+    return View(
+        verdict.model,
+        "" if verdict.data == "data" else verdict.data,
+        noun,
+        _question(verdict.threat, verdict.classes, noun),
+        _proportion(int(tally.right.sum()), n),
+        _proportion(int(tally.standing.sum()), n),
+        tally.distance[tally.right],
+        _curve(verdict),
+        tuple(
+            AttackLine(
+                share.attack,
+                _code(verdict.plan[share.attack]),
+                share.seen,
+                share.broke,
+                share.owned,
+                share.forwards,
+                share.backwards,
+                share.seconds,
+            )
+            for share in verdict.by_attack()
+        ),
+        tuple(verdict.checks),
+        tuple(_samples(verdict)),
+        int(verdict.costs["forwards"]),
+        int(verdict.costs["backwards"]),
+        float(verdict.costs["seconds"]),
+        {"seed": str(verdict.seed)} | dict(verdict.environment),
+        verdict.environment.get("command", "") or _rerun(verdict),
+    )
+
+
+def _proportion(count: int, of: int) -> Proportion:
+    return Proportion(count, of, *metrics.interval(count, of))
+
+
+def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Question:
+    space, goal = threat.space, threat.goal
+    unit = "L∞" if isinstance(space, Linf) else type(space).__name__
+    eps = None if space.eps is None else float(torch.as_tensor(space.eps).max())
+    size = "" if eps is None else distance(eps)
+    if isinstance(space.eps, Tensor):
+        size = f"{distance(float(space.eps.min()))} to {size}"
+    target = _name(goal.label, classes) if isinstance(goal, Targeted) and goal.label is not None else None
+
+    limit = f"The attacker seeks the smallest change of an {noun}, measured in {unit}"
+    if eps is not None:
+        limit = LIMITS.get(type(space), f"The attacker moves within {_code(space)}").format(noun=noun, eps=size)
+    wants = "any wrong class" if target is None else f"“{target}”"
+    if not isinstance(goal, Targeted | Untargeted):
+        wants = _code(goal)
+    elif goal.confidence:
+        wants += f", by a lead of {goal.confidence:g}"
+    asks = "as often as it likes" if threat.queries is None else f"at most {threat.queries:,} times for each {noun}"
+    rules = (f"{limit}{_box(space)}.", f"The attacker wants {wants}, {SEES[threat.access]}, and may ask {asks}.")
+    return Question(f"{unit} {size}".strip().replace(" ", "\N{NO-BREAK SPACE}"), eps, unit, target, rules)
+
+
+def _box(space: Space) -> str:
+    low, high = space.box
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return ", within the valid values"
+    return f", and every value stays within {low:g} to {high:g}"
+
+
+def _curve(verdict: Judged) -> Curve:
+    """The verdict's curve, thinned, with the interval of each point for samples drawn like these."""
+    eps, accuracy = verdict.curve()
+    right, ids = verdict.tally.right, verdict.tally.ids
+    drawn, scale = len(ids), 1.0
+    if verdict.threat.space.eps is not None:
+        drawn = int((right & np.isin(ids, verdict.rows.only(CURVE)["id"])).sum())
+        scale = float(right.mean()) if len(right) else 0.0
+    kept = np.unique(np.linspace(0, len(eps) - 1, min(POINTS, len(eps))).round().astype(np.int64))
+    bounds = [metrics.interval(round(float(share) / (scale or 1.0) * drawn), drawn) for share in accuracy[kept]]
+    low, high = (scale * np.array([pair[side] for pair in bounds]) for side in (0, 1))
+    return Curve(eps[kept], accuracy[kept], low, high, drawn)
+
+
+def _samples(verdict: Judged) -> Iterator[Sample]:
+    """The samples of the gallery, with what the model says of each."""
+    tally, x, x_adv = verdict.tally, verdict.x.detach().cpu(), verdict.x_adv.detach().cpu()
+    place = {int(name): at for at, name in enumerate(verdict.ids.tolist())}
+    at = torch.tensor([place[int(name)] for name in tally.ids], dtype=torch.long)
+    labels, before, after = verdict.y.cpu()[at].tolist(), verdict.labels(CLEAN), verdict.labels(CONFIRM)
+    size = _sizes(verdict.threat.space, x[at], x_adv[at], tally.distance)
+    broken = tally.right & tally.broken
+    for row in choose(size, broken, tally.standing):
+        name, fell, here = int(tally.ids[row]), bool(broken[row]), at[row]
+        yield Sample(
+            name,
+            "broken" if fell else "standing" if tally.standing[row] else "wrong",
+            _name(labels[row], verdict.classes),
+            _name(before.get(name), verdict.classes),
+            _name(after.get(name), verdict.classes) if fell else "",
+            _shown(x, verdict.threat.space, here),
+            _shown(x_adv, verdict.threat.space, here) if fell else None,
+            str(tally.by[row]) if fell else "",
+            float(size[row]) if fell else 0.0,
+        )
+
+
+def choose(size: Sizes, broken: Flags, standing: Flags, shown: int = SHOWN) -> list[int]:
+    """Rows for the gallery: the smallest of the broken, those about their median, and the first that stand.
+
+    Where there is neither, a few that were wrong from the start.
+    """
+    fallen = np.flatnonzero(broken)[np.argsort(size[broken], kind="stable")]
+    kept = np.flatnonzero(standing)[: max(shown // 4, shown - len(fallen))]
+    room = shown - len(kept)
+    if len(fallen) > room:
+        half = room // 2
+        middle = max(half, len(fallen) // 2 - (room - half) // 2)
+        fallen = np.concatenate([fallen[:half], fallen[middle : middle + room - half]])
+    return [*fallen.tolist(), *kept.tolist()] or np.flatnonzero(~broken & ~standing)[: shown // 3].tolist()
+
+
+def _sizes(space: Space, x: Batch, x_adv: Batch, found: Sizes) -> Sizes:
+    """How far each shown input moved; what was found, where the space is no ball."""
+    if not isinstance(space, Ball) or len(x) == 0:
+        return found
+    return space.distance(x, x_adv - x).double().numpy()
+
+
+def _shown(x: Batch, space: Space, here: Tensor) -> NDArray[np.float32]:
+    """One sample as a picture, channels first, with values from 0 to 1; or the raw features of what is none."""
+    one = x[here][None].float()
+    if not _pictures(x):
+        return one[0].numpy()
+    low, high = (torch.as_tensor(bound).cpu().float() for bound in space.at(here[None]).box)
+    one = (one - low) / (high - low).clamp_min(1e-12)
+    return one.reshape(-1, *one.shape[-2:]).numpy()
+
+
+def _pictures(x: Batch) -> bool:
+    """Whether these look like pictures: n × height × width, perhaps with one or three channels before."""
+    return (x.ndim == 3 or (x.ndim == 4 and x.shape[1] in (1, 3))) and min(x.shape[-2:]) >= 4
+
+
+def _name(label: int | None, classes: tuple[str, ...]) -> str:
+    """What a class is called."""
+    if label is None:
+        return "unknown"
+    return classes[label] if 0 <= label < len(classes) else f"class {label}"
+
+
+def _code(settings: object) -> str:
+    """Settings as one would write them: functions and levels by their names, no addresses in memory."""
+    text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
+    return re.sub(r"<(\w+\.\w+): \d+>", r"\1", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
+
+
+def _rerun(verdict: Judged) -> str:
+    """The code that makes the same verdict again, where no command did."""
+    plan = "\n".join(f"    {name!r}: {_code(attack)}," for name, attack in verdict.plan.items())
+    return (
+        f"threat = {_code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
+        f"verdict = sparring.evaluate(model, data, threat, plan=plan, seed={verdict.seed})"
+    )
