@@ -93,7 +93,7 @@ def read(spec: Json) -> Any:
                 raise SpecError(f"settings {_short(spec)} name no type; they need one of the keys {', '.join(MARKS)}")
     except SparringError:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise SpecError(f"settings {_short(spec)} cannot be read: {error}") from error
 
 

@@ -1,9 +1,203 @@
-"""What may be wrong with the evaluation itself."""
+"""What may be wrong with the evaluation itself: each check says what it saw, what that means, and what to do.
 
-from sparring.evaluation.study import Study
+Reference: Carlini et al., "On evaluating adversarial robustness", 2019, arXiv:1902.06705; Pintor et al., "Indicators
+of attack failure: debugging and improving optimization of adversarial examples", NeurIPS 2022, arXiv:2106.09947.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring import models
+from sparring.attack import Attack
+from sparring.attacks import APGD, PGD, Square
+from sparring.errors import ModelError
+from sparring.evaluation.metrics import Tally, spread
+from sparring.evaluation.rows import ATTACK, CONFIRM, CURVE
+from sparring.evaluation.study import Ids, Places, Study
 from sparring.evaluation.verdict import Check
+from sparring.goals import ClassGoal
+from sparring.losses import cross_entropy, margin
+from sparring.problem import Gradients, bind
+from sparring.spaces import L0, L1, L2, Ball, Linf
+from sparring.threat import Access, ThreatModel
+
+STREAM = 0xC4EC
+"""The checks' own random draws."""
 
 
 def examine(study: Study) -> list[Check]:
-    """Every check, passed or failed."""
-    return []
+    """Every check that fits the question, the cheap ones first."""
+    return list(_examine(study))
+
+
+def _examine(study: Study) -> Iterator[Check]:
+    tally = study.tally()
+    right = tally.ids[tally.right]
+    few = spread(right, min(64, max(16, len(right) // 8)))
+    yield from _door(study)
+    yield _confirmed(study)
+    yield _weaker(study, tally)
+    if study.drawer is not None:
+        yield _missed(study, tally)
+    if len(few):
+        yield _gradients(study, few)
+        yield _unbounded(study, few)
+        yield _grows(study, few)
+        yield _further(study, tally)
+
+
+def _door(study: Study) -> Iterator[Check]:
+    """What the door said of the first samples; nothing that failed there but warnings came so far."""
+    x, y, threat = study.batch(study.places(spread(study.asked, 32)))
+    for finding in models.examine(study.model, x, y, threat.space.box):
+        yield Check(finding.name, finding.passed, finding.sentence)
+
+
+def _confirmed(study: Study) -> Check:
+    rows = study.rows().only(CONFIRM)
+    lost = int((~rows["success"]).sum())
+    return Check(
+        "adversarial inputs hold",
+        lost == 0,
+        f"of {len(rows)} saved adversarial inputs, {len(rows) - lost} still meet the goal inside the space, by a "
+        f"forward pass of their own",
+        "the model answers unsteadily, or within a rounding error of a tie: judge it by its mean, as in Averaged",
+    )
+
+
+def _weaker(study: Study, tally: Tally) -> Check:
+    """An attack that sees less must not find what those that see more have missed."""
+    names, found, after, strong = list(study.attacks), 0, list[str](), False
+    for name in names:
+        sees = study.attacks[name].access >= Access.GRADIENTS
+        if strong and not sees:
+            after.append(name)
+            found += int(((tally.by == name) & tally.right).sum())
+        strong = strong or sees
+    right = int(tally.right.sum())
+    name = "seeing less finds no more"
+    if not after:
+        return Check(name, None, "no attack without gradients came after one with them", "add Square() to the plan")
+    allowed = 0.01 * right if study.threat.space.eps is not None else 0.05 * right
+    return Check(
+        name,
+        found <= max(1.0, allowed),
+        f"{', '.join(after)} broke {found} of {right} samples that attacks by gradient had left",
+        "the gradients mislead (masking): attack the model without its non-differentiable or random parts, or give "
+        "Square more queries",
+    )
+
+
+def _missed(study: Study, tally: Tally) -> Check:
+    missed = int((tally.by == CURVE).sum())
+    return Check(
+        "the curve agrees with the plan",
+        missed == 0,
+        f"the search for the smallest perturbation, on {len(study.rows().only(CURVE))} samples, broke {missed} inside "
+        f"eps that the plan had left",
+        "the plan is too weak for this model: use 'standard' or 'autoattack', or more steps",
+    )
+
+
+def _gradients(study: Study, ids: Ids) -> Check:
+    """A gradient that is zero everywhere leads nowhere: masked, saturated, or cut off."""
+    name, advice = "gradients exist", "differentiate through what cuts them off (a surrogate backward), or use Square()"
+    if study.threat.access < Access.GRADIENTS:
+        return Check(name, None, "the attacker sees no gradients")
+    places = study.places(ids)
+    x, y, threat = study.batch(places)
+    p = bind(study.model, x, y, threat, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM, retire=False)
+    assert isinstance(p, Gradients)
+    delta = p.space.zeros(p.x) if threat.space.eps is None else p.space.draw(p.x, p.random)
+    try:
+        zero = _zero(p.gradient(delta, margin).gradient)
+        flat = _zero(p.gradient(delta, cross_entropy).gradient) if isinstance(p.goal, ClassGoal) else zero
+    except ModelError as error:
+        return Check(name, False, str(error), advice)
+    saw = f"the margin's gradient is zero on {zero} of {len(ids)} samples, and that of cross-entropy on {flat}"
+    return Check(name, zero <= 0.05 * len(ids), saw, advice)
+
+
+def _zero(gradient: Tensor) -> int:
+    return int((gradient.flatten(1).abs().amax(1) == 0).sum())
+
+
+def _unbounded(study: Study, ids: Ids) -> Check:
+    """With the whole box to move in, every attack must succeed."""
+    name, space = "an unbounded attack succeeds", study.threat.space
+    attack = PGD(40, loss=margin, random_start=False) if study.threat.access >= Access.GRADIENTS else Square(300)
+    if not isinstance(space, Ball) or study.threat.access < attack.access:
+        return Check(name, None, "no attack of the checks fits this question")
+    low, high = (torch.as_tensor(bound) for bound in space.box)
+    whole = replace(study.threat, space=Linf(float((high - low).max()), space.box), queries=None)
+    broke = int(_break(study, attack, ids, whole).sum())
+    return Check(
+        name,
+        broke == len(ids),
+        f"a search from the clean input, free to go anywhere in the box, broke {broke} of {len(ids)} samples",
+        "the attacks cannot follow this model, and its robust accuracy means nothing: look for masked gradients",
+    )
+
+
+def _grows(study: Study, ids: Ids) -> Check:
+    """Twice the eps must not break fewer."""
+    name, space, threat = "success grows with eps", study.threat.space, study.threat
+    attack: Attack = PGD(10, loss=margin)
+    if threat.access < attack.access:
+        attack = Square(50)
+    fits = isinstance(space, Linf | L2 | L1) or isinstance(attack, PGD)
+    if not isinstance(space, Ball) or not fits or space.eps is None or threat.access < attack.access:
+        return Check(name, None, "there is no eps to grow, or no attack of the checks fits this question")
+    scales = (1, 2, 4) if isinstance(space, L0) else (0.5, 1, 2)
+    broke = [
+        int(
+            _break(study, attack, ids, replace(threat, space=replace(space, eps=scale * space.eps), queries=None)).sum()
+        )
+        for scale in scales
+    ]
+    slack = max(1, round(0.03 * len(ids)))
+    return Check(
+        name,
+        all(more >= fewer - slack for fewer, more in pairwise(broke)),
+        f"at {', '.join(f'{scale:g}' for scale in scales)} times eps, a short attack broke "
+        f"{', '.join(map(str, broke))} of {len(ids)} samples",
+        "the search is lost where there is more room: the gradients mislead, or the steps are too few",
+    )
+
+
+def _further(study: Study, tally: Tally) -> Check:
+    """More of the same, on the samples that came nearest to falling, should find next to nothing."""
+    name, standing = "a further search finds no more", tally.ids[tally.standing]
+    attack: Attack = APGD(50, loss=margin)
+    if study.threat.access < attack.access:
+        attack = Square(300)
+    fits = isinstance(study.threat.space, Linf | L2 | L1) and study.threat.space.eps is not None
+    if not fits or study.threat.access < attack.access or not len(standing):
+        return Check(name, None, "nothing stands, or no attack of the checks fits this question")
+    rows = study.rows().only(ATTACK)
+    least = np.full(len(standing), np.inf)
+    kept = rows.where(np.isin(rows["id"], standing))
+    np.minimum.at(least, np.searchsorted(standing, kept["id"]), kept["margin"])
+    near = np.sort(standing[np.argsort(least, kind="stable")[:32]])
+    broke, right = int(_break(study, attack, near, study.threat).sum()), int(tally.right.sum())
+    return Check(
+        name,
+        broke < max(2.0, 0.005 * right),
+        f"one more search, with other random draws, broke {broke} of the {len(near)} standing samples that were "
+        f"nearest to falling",
+        "the plan has not finished: use 'standard' or 'autoattack', or more steps and restarts",
+    )
+
+
+def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tensor:
+    """Which samples an attack breaks under a question of the checks' own."""
+    places: Places = study.places(ids)
+    x, y, _ = study.batch(places)
+    index = torch.from_numpy(places)
+    question = replace(threat, space=threat.space.at(index))
+    return attack(study.model, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success

@@ -24,6 +24,11 @@ def interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
     return low, high
 
 
+def spread(ids: Ids, count: int) -> Ids:
+    """`count` of the ids, evenly spread; all of them where there are fewer."""
+    return ids[np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(np.int64)]
+
+
 @dataclass(frozen=True)
 class Tally:
     """What is known of every sample; all arrays are ordered by id."""

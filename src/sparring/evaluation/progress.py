@@ -2,9 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,66 @@ class Clock:
         self._watch(Progress(self._stage, place, len(self._names), self._done, self._total, robust, elapsed, eta))
 
 
-def silent(_: Progress) -> None:
-    """Show nothing."""
+@contextmanager
+def shown(progress: bool | Watch) -> Generator[Watch, None, None]:
+    """Whom to tell while the evaluation runs: a callable, the terminal, or nobody.
+
+    On a terminal there is a bar; in a log, plain lines.
+    """
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda now: None
+    elif sys.stderr.isatty():
+        with _Bar(Console(stderr=True)) as bar:
+            yield bar
+    else:
+        yield Lines(sys.stderr)
+
+
+class _Bar:
+    """A bar for the stage that runs, with the robust accuracy so far and the time left for all of them."""
+
+    def __init__(self, console: Console):
+        words = (
+            "[progress.description]{task.description}",
+            "{task.completed:.0f}/{task.total:.0f}",
+            "{task.fields[said]}",
+        )
+        columns = [TextColumn(words[0]), BarColumn(), *(TextColumn(word) for word in words[1:])]
+        self._bars = Bars(*columns, console=console)
+        self._task = self._bars.add_task("", total=1, said="")
+
+    def __enter__(self) -> Watch:
+        self._bars.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _show(self, now: Progress) -> None:
+        what = f"{now.stage} ({min(now.stages_done + 1, now.stages)} of {now.stages})"
+        self._bars.update(self._task, description=what, total=now.total, completed=now.done, said=said(now))
 
 
 class Lines:
-    """Progress as plain lines, at most one in `every` seconds and one a stage: for logs."""
+    """Progress as plain lines: one where a stage begins and ends, and one every so many seconds between."""
 
-    def __init__(self, out: TextIO | None = None, every: float = 10.0):
-        self._out, self._every = out or sys.stderr, every
+    def __init__(self, out: TextIO, every: float = 10.0):
+        self._out, self._every = out, every
         self._next, self._stage = 0.0, ""
 
     def __call__(self, now: Progress) -> None:
         if now.elapsed < self._next and now.stage == self._stage and now.done < now.total:
             return
         self._next, self._stage = now.elapsed + self._every, now.stage
-        left = "" if now.eta is None else f", about {clock(now.eta)} left"
-        print(
-            f"[{clock(now.elapsed)}] {now.stage} {now.done}/{now.total}, robust at most {100 * now.robust:.1f} %{left}",
-            file=self._out,
-            flush=True,
-        )
+        print(f"{now.stage} {now.done}/{now.total}, {said(now)}", file=self._out, flush=True)
+
+
+def said(now: Progress) -> str:
+    """Accuracy, time spent and time left, in words."""
+    left = "" if now.eta is None else f", about {clock(now.eta)} left"
+    return f"robust at most {100 * now.robust:.1f} %, {clock(now.elapsed)} gone{left}"
 
 
 def clock(seconds: float) -> str:

@@ -1,28 +1,33 @@
 """One model, one data set, one threat model: run the plan, keep every batch, and say what came of it."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from sparring.errors import InputError
 from sparring.evaluation import identity
 from sparring.evaluation.checks import examine
-from sparring.evaluation.intake import Data, gather
+from sparring.evaluation.intake import Data, Samples, gather
+from sparring.evaluation.metrics import spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
-from sparring.evaluation.progress import Clock, Lines, Watch, silent
-from sparring.evaluation.stages import run
+from sparring.evaluation.progress import Clock, Watch, shown
+from sparring.evaluation.stages import PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
 from sparring.evaluation.study import Study
 from sparring.evaluation.verdict import Check, Verdict
-from sparring.models.wrap import Cast
+from sparring.models import Cast, door
 from sparring.problem import Model, check
 from sparring.spaces import Space
 from sparring.threat import ThreatModel, as_threat
 from sparring.world import World, here
 
+FEW = 32
+"""How many samples the door looks at."""
 AUTO = {"cpu": 128, "cuda": 1024}
 """The batch to begin with where the size is "auto"; a GPU that runs out of memory halves it."""
 
@@ -41,6 +46,7 @@ def evaluate(
     curve: bool = True,
     name: str | None = None,
     world: World | None = None,
+    remarks: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Attack the model on every sample, and report how often it stays right.
 
@@ -50,60 +56,72 @@ def evaluate(
     has cost at most one batch. No figure depends on `batch_size` (a number, or "auto"), nor on the order of the data
     where ids are given. `curve` adds a search for the smallest perturbation on about 200 samples. `progress` is True
     for a display on the terminal, or a callable that is told of every batch. Under torchrun, or with `world`, each
-    process takes its share of the ids, and all return the whole verdict; they meet in `store`.
+    process takes its share of the ids, and all return the whole verdict; they meet in `store`. `remarks`, such as the
+    command that was given, are kept beside the versions.
 
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
     """
-    question, world = as_threat(threat), world or here()
+    question, world, where = as_threat(threat), world or here(), _device(model, device)
+    attacks = plan_for(plan, question)
     if world.size > 1 and store is None:
         raise InputError(f"{world.size} processes share this evaluation and need a store to meet in; give store=")
     if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size > 0)):
         raise InputError(f"batch_size is {batch_size!r}; give a number above 0, or 'auto'")
-    attacks, where = plan_for(plan, question), _device(model, device)
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
-        check(samples.x, samples.y, question.space)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
+        _enter(judged, samples, question, where)
         drawer = smallest(question) if curve and question.space.eps is not None else None
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
-        about = {
-            "model": name or identity.name_of(model),
-            "data": samples.name,
-            "batch_size": batch_size,
-            "answers": identity.fingerprint(judged, samples.x[:4].to(where)),
-        }
+        called = name or identity.name_of(model)
+        answers = identity.fingerprint(judged, samples.x[:4].to(where))
+        about = {"model": called, "data": samples.name, "batch_size": batch_size, "answers": answers}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where)
         size = batch_size if isinstance(batch_size, int) else AUTO.get(where.type, AUTO["cpu"])
-        run(study, size, world, Clock(_watch(progress, world), {one: weight(attacks[one]) for one in attacks}))
-        return _judge(study, about)
-
-
-def _judge(study: Study, about: dict[str, Any]) -> Verdict:
-    """The verdict on a study that is complete; checks are run once, and kept."""
-    store, samples = study.store, study.samples
-    environment = store.noted("environment")
+        with shown(progress if world.rank == 0 or callable(progress) else False) as watch:
+            clock = Clock(watch, {one: weight(attack) for one, attack in attacks.items()})
+            run(study, size, world, clock)
+            checks = _checks(study, world, clock)
+    environment = kept.noted("environment")
     if environment is None:
-        store.note("environment", environment := identity.environment(study.device))
-    checks = store.noted("checks")
-    if checks is None:
-        store.note("checks", checks := [asdict(one) for one in examine(study)])
+        kept.note("environment", environment := identity.environment(where) | dict(remarks or {}))
     return Verdict(
-        study.threat,
-        study.attacks,
-        study.rows(),
-        samples.x,
-        samples.y,
-        study.best(),
-        samples.ids,
-        tuple(Check(**one) for one in checks),
-        study.seed,
-        about["model"],
-        samples.name,
-        samples.classes,
-        environment,
+        threat=question,
+        plan=attacks,
+        rows=study.rows(),
+        x=samples.x,
+        y=samples.y,
+        x_adv=study.best(),
+        ids=samples.ids,
+        checks=checks,
+        seed=seed,
+        model=called,
+        data=samples.name,
+        classes=samples.classes,
+        environment=environment,
     )
+
+
+def _enter(model: Model, samples: Samples, threat: ThreatModel, device: torch.device) -> None:
+    """Look at all inputs, and at what the model says of a few, before anything is kept."""
+    check(samples.x, samples.y, threat.space)
+    threat.space.bind(samples.x)
+    few = torch.from_numpy(spread(np.arange(len(samples.x)), FEW)).to(samples.x.device)
+    door(model, samples.x[few].to(device), samples.y[few].to(device), threat.space.at(few).box)
+
+
+def _checks(study: Study, world: World, clock: Clock) -> tuple[Check, ...]:
+    """What the checks found: looked for once, by the first process, and kept."""
+    tally = study.tally()
+    clock.begin("checks", 0, int(tally.standing.sum()), len(tally.ids))
+    while (noted := study.store.noted("checks")) is None:
+        if world.rank == 0:
+            study.store.note("checks", [asdict(one) for one in examine(study)])
+        else:
+            time.sleep(PATIENCE)
+    return tuple(Check(**one) for one in noted)
 
 
 def _device(model: Model, wanted: torch.device | str | None) -> torch.device | None:
@@ -123,10 +141,3 @@ def _fit(model: Model, dtype: torch.dtype) -> Model:
     """The model, fed in its own precision where that is not the data's."""
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} if isinstance(model, nn.Module) else set()
     return Cast(model, kinds.pop()) if len(kinds) == 1 and dtype not in kinds else model
-
-
-def _watch(progress: bool | Watch, world: World) -> Watch:
-    """Whom to tell: nobody, the terminal, or the user's own callable."""
-    if callable(progress):
-        return progress
-    return Lines() if progress and world.rank == 0 else silent

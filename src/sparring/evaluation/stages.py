@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparring.attack import Attack
 from sparring.errors import InputError, ModelError
+from sparring.evaluation.metrics import spread
 from sparring.evaluation.progress import Clock
 from sparring.evaluation.rows import ATTACK, CLEAN, CURVE, Rows
 from sparring.evaluation.study import Ids, Key, Places, Study
@@ -65,8 +66,7 @@ def _wanted(study: Study, key: Key) -> Ids:
         return tally.ids[tally.standing]
     tally = study.tally()
     if stage == CURVE:
-        drawn = asked[np.linspace(0, len(asked) - 1, min(DRAWN, len(asked))).round().astype(np.int64)]
-        return np.intersect1d(drawn, tally.ids[tally.right & (tally.by != CLEAN)])
+        return np.intersect1d(spread(asked, DRAWN), tally.ids[tally.right & (tally.by != CLEAN)])
     return tally.ids[(tally.by != "") & (tally.by != CLEAN)]
 
 
@@ -134,7 +134,8 @@ def _draw(study: Study, attack: Attack, at: Places) -> Done:
     """The smallest perturbations, for the curve; an input is kept where it lies within eps."""
     x, _, threat = study.batch(at)
     eps = threat.space.eps
-    assert isinstance(threat.space, Ball) and eps is not None
+    assert isinstance(threat.space, Ball)
+    assert eps is not None
     free = replace(threat, space=replace(threat.space, eps=None), queries=None)
     done = _run(study, CURVE, attack, at, free)
     limit = np.broadcast_to(eps.double().cpu().numpy() if isinstance(eps, Tensor) else eps, len(x))

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sparring import spec
 from sparring.attack import Attack
 from sparring.evaluation import metrics, report
+from sparring.evaluation.folder import Folder
 from sparring.evaluation.rows import CLEAN, CURVE, Rows
 from sparring.threat import ThreatModel
 from sparring.types import Batch, Labels
@@ -64,10 +65,10 @@ class Verdict:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Versions, device, commit and time."""
 
-    @cached_property
+    @property
     def tally(self) -> metrics.Tally:
         """What is known of every sample that the question makes sense for, ordered by id."""
-        return metrics.tally(self.rows, self._eps)
+        return self._tally
 
     @property
     def n(self) -> int:
@@ -148,13 +149,17 @@ class Verdict:
         report.write_report(self, path)
 
     def save(self, directory: str | Path) -> None:
-        """Write verdict.json, report.html and adversarial.safetensors (x_adv, y, ids and the labels at x_adv)."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "verdict.json").write_text(json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
-        tensors: dict[str, Tensor] = {"x_adv": self.x_adv.contiguous().cpu(), "y": self.y.cpu(), "ids": self.ids.cpu()}
-        save_file(tensors, folder / "adversarial.safetensors")
-        self.report(folder / "report.html")
+        """Write verdict.json, report.html and adversarial.safetensors (x_adv, y and ids) to a local folder.
+
+        Raises StoreError where it cannot be written.
+        """
+        folder = Folder(directory)
+        tensors: dict[str, Tensor] = {"x_adv": self.x_adv, "y": self.y, "ids": self.ids}
+        folder.write(
+            "adversarial.safetensors", save({name: value.contiguous().cpu() for name, value in tensors.items()})
+        )
+        folder.write("verdict.json", (json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n").encode())
+        self.report(Path(directory) / "report.html")
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as strict JSON: no NaN, no infinity (null instead)."""
@@ -183,6 +188,10 @@ class Verdict:
     def __str__(self) -> str:
         """A few lines for a terminal."""
         return "\n".join(_lines(self))
+
+    @cached_property
+    def _tally(self) -> metrics.Tally:
+        return metrics.tally(self.rows, self._eps)
 
     @property
     def _eps(self) -> Float[np.ndarray, " n"] | float | None:

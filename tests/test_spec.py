@@ -1,0 +1,174 @@
+"""Settings travel through JSON unchanged, and a data file runs no code."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from sparring import attacks, spec
+from sparring.attack import Cascade
+from sparring.directions import Adam, Momentum
+from sparring.errors import InputError, SpecError
+from sparring.goals import Targeted
+from sparring.losses import dlr, margin
+from sparring.spaces import L0, L1, L2, Linf
+from sparring.threat import Access, ThreatModel
+from sparring.world import World, here
+from table import TABLE
+
+
+def there_and_back(value):
+    return spec.read(json.loads(json.dumps(spec.write(value), allow_nan=False)))
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=str)
+def test_every_attack_of_the_table_survives_json(entry):
+    assert there_and_back(entry.attack) == entry.attack
+
+
+@pytest.mark.parametrize("name", [name for name in attacks.__all__ if isinstance(getattr(attacks, name), type)])
+def test_every_exported_attack_survives_json_with_its_defaults(name):
+    kind = getattr(attacks, name)
+    settings = {"Cascade": ((attacks.PGD(),),), "AllTargets": (attacks.PGD(),)}.get(name, ())
+    if name == "Transfer":
+        return  # it holds a model, which is no setting
+    assert there_and_back(kind(*settings)) == kind(*settings)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        3,
+        0.1,
+        "text",
+        float("inf"),
+        (1, (2.5, None), [False]),
+        {"a": (1,), "type": "b"},
+        Access.SCORES,
+        margin,
+        torch.float16,
+        Adam(b1=0.5),
+        World(1, 3),
+        ThreatModel(L0(3, pixels=False), Targeted(3, confidence=0.5), Access.SCORES, 500),
+        ThreatModel(Linf(torch.tensor([0.1, 0.2]), box=(torch.zeros(1, 3, 1, 1), 2.0))),
+        L2(None, box=(-1.0, 1.0)),
+        Cascade((attacks.PGD(3, loss=dlr, direction=Momentum(0.5)), Cascade((attacks.AllTargets(attacks.PGD(), 2),)))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_of_all_kinds_survive_json(value):
+    again = there_and_back(value)
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_tensors_keep_their_shape_type_and_infinities():
+    for tensor in (torch.tensor([[1.0, float("-inf")]]), torch.zeros(0, 3, dtype=torch.int64), torch.tensor(True)):
+        again = there_and_back(tensor)
+        assert torch.equal(again, tensor)
+        assert again.dtype is tensor.dtype
+
+
+def test_nan_survives_json():
+    assert there_and_back(float("nan")) != there_and_back(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"type": "os:system"},
+        {"function": "os:system"},
+        {"type": "subprocess:Popen", "args": "true"},
+        {"function": "sparring.spec:import_module"},
+        {"type": "sparring.spec:FunctionType"},
+        {"type": "sparring.world:os.path"},
+        {"type": "sparring.samples.__init__:digits"},
+        {"type": "sparring"},
+        {"type": "sparring_evil:X"},
+        {"type": 3},
+        {"type": "sparring.attacks.pgd:PGD", "stepz": 1},
+        {"type": "sparring.attacks.pgd:PGD", "steps": "1"},
+        {"type": "sparring.attacks.pgd:PGD", "steps": True},
+        {"type": "sparring.errors:SpecError"},
+        {"type": "sparring.nowhere:PGD"},
+        {"type": "sparring.attacks.pgd:Nothing"},
+        {"enum": "sparring.threat:Access", "name": "ROOT"},
+        {"enum": "sparring.threat:Access"},
+        {"tensor": [1, 2, 3], "shape": [2], "dtype": "float32"},
+        {"tensor": [1], "shape": [1], "dtype": "load"},
+        {"number": "many"},
+        {"unknown": 1},
+        {},
+    ],
+    ids=str,
+)
+def test_what_no_settings_of_ours_look_like_is_refused(harm):
+    with pytest.raises(SpecError):
+        spec.read(harm)
+
+
+def test_values_out_of_range_are_refused_as_they_are_anywhere():
+    with pytest.raises(InputError, match="eps is -1"):
+        spec.read({"type": "sparring.spaces.balls:Linf", "eps": -1.0})
+
+
+def test_a_lambda_is_refused_with_the_remedy():
+    with pytest.raises(SpecError, match="define it with def at the top of a module"):
+        spec.write(attacks.PGD(loss=lambda at: at.out))
+
+
+def test_a_function_within_a_function_is_refused():
+    factor = 2
+
+    def loss(at):
+        return factor * at.out
+
+    with pytest.raises(SpecError, match="no import path"):
+        spec.write(attacks.PGD(loss=loss))
+
+
+def test_what_is_no_setting_is_refused():
+    for value in (object(), {1: 2}, torch.nn.Linear(1, 1)):
+        with pytest.raises(SpecError):
+            spec.write(value)
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Settings that are defined outside the package."""
+
+    steps: int = 1
+
+
+def test_settings_of_other_packages_are_recorded_and_not_read_back():
+    written = spec.write(Mine())
+    assert written == {"type": f"{__name__}:Mine", "steps": 1}
+    with pytest.raises(SpecError, match="this package alone"):
+        spec.read(written)
+
+
+def test_a_fallback_is_asked_about_what_cannot_be_written():
+    written = spec.write({"a": object, "b": (object(),)}, fallback=lambda value: "an object")
+    assert written == {"mapping": {"a": "an object", "b": {"tuple": ["an object"]}}}
+
+
+def test_spaces_are_told_apart():
+    assert there_and_back(L1(1.0)) != L2(1.0)
+
+
+def test_the_world_is_read_from_what_torchrun_says():
+    assert here({}) == World(0, 1)
+    assert here({"RANK": "2", "WORLD_SIZE": "4"}) == World(2, 4)
+    ids = torch.tensor([0, 5, 6, 2, 9])
+    assert World(2, 4).mine(ids).tolist() == [False, False, True, True, False]
+    for wrong in ({"RANK": "4", "WORLD_SIZE": "4"}, {"RANK": "x"}):
+        with pytest.raises(InputError):
+            here(wrong)
+
+
+def test_every_sample_belongs_to_one_process():
+    ids = torch.arange(100) * 7
+    assert (sum(World(r, 3).mine(ids).long() for r in range(3)) == 1).all()
