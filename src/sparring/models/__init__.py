@@ -1,0 +1,25 @@
+"""Models: around others, by name, small ones, and the door that they come in by."""
+
+from sparring.models.checks import Finding, door, examine
+from sparring.models.load import load
+from sparring.models.loaded import LoadedModel, Resize
+from sparring.models.small import mnist_cnn, mnist_mlp
+from sparring.models.wrap import Averaged, Cast, Ensemble, Model, Normalized, OnlyLogits, TwoClasses
+
+__all__ = [
+    "Averaged",
+    "Cast",
+    "Ensemble",
+    "Finding",
+    "LoadedModel",
+    "Model",
+    "Normalized",
+    "OnlyLogits",
+    "Resize",
+    "TwoClasses",
+    "door",
+    "examine",
+    "load",
+    "mnist_cnn",
+    "mnist_mlp",
+]
