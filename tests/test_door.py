@@ -187,6 +187,13 @@ def test_a_model_on_another_device_is_recognised():
     assert refused(mlp(48, 5).to("meta"))[1] == "the model is on meta and the inputs are on cpu; move one of them"
 
 
+def test_a_model_that_runs_out_of_memory_is_told_so():
+    def hungry(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    assert refused(hungry)[1] == "the model ran out of memory on 40 inputs; lower the batch size"
+
+
 @dataclass
 class Record:
     """What Hugging Face models answer with."""

@@ -25,6 +25,7 @@ FLOORS = (
 SAME_FLOOR = {
     ("losses", "goals"),  # a loss reads a goal's sign and label
     ("planes", "geometry"),
+    ("data", "models"),  # what a model wants of an image, and the calling of a named function
     ("samples", "models"),
     ("cli", "demo"),
     ("__main__", "cli"),

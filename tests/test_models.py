@@ -145,7 +145,7 @@ def test_an_average_over_many_draws_is_near_the_expectation():
     weight = torch.randn(48, 5, generator=torch.Generator().manual_seed(0))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(48, 5, bias=False)).requires_grad_(False)
     linear[1].weight.copy_(weight.T)
-    draws = 4000
+    draws = 1000
     error = (Averaged(Noisy(linear, 0.5), draws)(X) - linear(X)).abs()
     assert (error < 5 * 0.5 * weight.norm(dim=0) / draws**0.5).all()
 
@@ -574,6 +574,50 @@ def test_a_hub_that_cannot_be_reached_says_what_to_do_instead(timm):
         load("timm:bare18?classes=7")
     with pytest.raises(ModelError, match="no classifier 'bare81'; near it are bare18"):
         load("timm:bare81?pretrained=no")
+
+
+@pytest.fixture
+def torchvision(monkeypatch) -> list[dict]:
+    """A torchvision of one model, with the options that its weights were fetched with."""
+    fetched: list[dict] = []
+    preset = types.SimpleNamespace(
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        resize_size=[10],
+        crop_size=[8],
+        interpolation=types.SimpleNamespace(value="bilinear"),
+    )
+    weights = types.SimpleNamespace(
+        name="DIGITS_V1",
+        meta={"categories": ["a", "b", "c", "d"]},
+        transforms=lambda: preset,
+        get_state_dict=lambda **options: fetched.append(options),
+    )
+    models = types.SimpleNamespace(
+        list_models=lambda module: ["bare18"],
+        get_model_weights=lambda name: types.SimpleNamespace(DEFAULT=weights),
+        get_model=lambda name, weights, num_classes=4: Bare(num_classes),
+    )
+    module = types.ModuleType("torchvision")
+    module.models = models
+    monkeypatch.setitem(sys.modules, "torchvision", module)
+    return fetched
+
+
+def test_a_torchvision_model_is_fetched_as_weights_only_and_takes_pixels(torchvision):
+    loaded = load("torchvision:bare18")
+    assert [options["weights_only"] for options in torchvision] == [True]
+    assert loaded.description == "torchvision bare18 (DIGITS_V1)"
+    assert loaded.classes == ("a", "b", "c", "d")
+    assert loaded.resize == Resize(10, (8, 8), "bilinear")
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loaded.model(x), loaded.model.model((x - 0.5) / 0.25))
+    other = load("torchvision:bare18?pretrained=no&classes=9")
+    assert other.classes is None
+    assert other.model(x).shape == (2, 9)
+    assert len(torchvision) == 1
+    with pytest.raises(ModelError, match=r"no classifier 'other'$"):
+        load("torchvision:other")
 
 
 @pytest.mark.parametrize(

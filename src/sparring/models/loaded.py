@@ -22,8 +22,8 @@ class Resize:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        lengths = [*(self.size if isinstance(self.size, tuple) else [self.size or 1]), *(self.crop or ())]
-        if min(lengths) < 1:
+        sides = self.size if isinstance(self.size, tuple) else () if self.size is None else (self.size,)
+        if min((*sides, *(self.crop or ())), default=1) < 1:
             raise InputError(
                 f"an image cannot be resized to size {self.size} and crop {self.crop}; give lengths above 0"
             )
@@ -62,10 +62,9 @@ class Resize:
             return x
         scaled = self.scaled(height, width)
         if scaled != (height, width):
-            mode = self.interpolation if self.interpolation in INTERPOLATIONS[:3] else "bicubic"
-            smooth = mode != "nearest"
-            low, high = x.aminmax()
-            x = interpolate(x, scaled, mode=mode, antialias=smooth).clamp(low, high)
+            mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}.get(self.interpolation, "bicubic")
+            low, high = x.aminmax()  # a cubic curve overshoots
+            x = interpolate(x, scaled, mode=mode, antialias=mode != "nearest-exact").clamp(low, high)
         top, left = self.corner(*scaled)
         height, width = self.crop or scaled
         return x[..., top : top + height, left : left + width]

@@ -4,6 +4,7 @@ Every wrapper holds the model that it is given, never a copy, and leaves its mod
 A model may be any callable from inputs to logits; where it is a module, the wrapper's parameters are the module's.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -164,7 +165,7 @@ def combine(answers: Sequence[Tensor], mode: Mode) -> Tensor:
         return torch.stack(votes).sum(0).to(answers[0].dtype)
     if mode == "probabilities":
         likely = torch.stack([log_softmax(answer, 1) for answer in answers])
-        return likely.logsumexp(0) - torch.tensor(len(answers)).log().to(likely)
+        return likely.logsumexp(0) - math.log(len(answers))
     return torch.stack(list(answers)).mean(0)
 
 
