@@ -1,6 +1,7 @@
 """Hardening: risks to minimise, and the loop that minimises them."""
 
+from sparring.defend.progress import Step
 from sparring.defend.risks import AdversarialRisk, Risk, Standard, Trades
-from sparring.defend.train import Epoch, Holdout, Step, TrainingRecord, train
+from sparring.defend.train import Epoch, Holdout, TrainingRecord, train
 
 __all__ = ["AdversarialRisk", "Epoch", "Holdout", "Risk", "Standard", "Step", "Trades", "TrainingRecord", "train"]

@@ -81,9 +81,16 @@ class Trades:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode in every part of the model; afterwards each part is in the mode that it came with."""
+    """Evaluation mode in every part of the model, for a while."""
+    with modes_kept(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Generator[None]:
+    """Whatever is done to the modes of the model's parts, each ends in the one that it came with."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:

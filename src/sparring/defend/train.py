@@ -1,8 +1,9 @@
 """The training loop. It takes a risk, and knows nothing of attacks."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from sparring.attack import Attack
-from sparring.defend.risks import Risk, evaluating
+from sparring.defend.progress import Step, Watch, shown
+from sparring.defend.risks import Risk, evaluating, modes_kept
 from sparring.directions import cosine
 from sparring.errors import InputError, ModelError
 from sparring.random import Random
@@ -20,22 +22,6 @@ from sparring.types import Batch, Labels
 
 Data: TypeAlias = tuple[Batch, Labels] | Dataset[Any]
 Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the training stands after one batch."""
-
-    epoch: int
-    """From 1."""
-    done: int
-    """Images seen, over all epochs."""
-    total: int
-    """Images to be seen, over all epochs."""
-    loss: float
-    """Mean over the epoch so far."""
-    figures: Mapping[str, float]
-    """What `measure` last said; empty in the first epoch."""
 
 
 @dataclass(frozen=True)
@@ -87,54 +73,60 @@ def train(
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
     seed: int = 0,
     measure: Measure | None = None,
-    progress: Callable[[Step], None] | None = None,
+    progress: bool | Watch = False,
 ) -> TrainingRecord:
     """Minimise the risk over the parameters of `model` that ask for gradients, in place.
 
     `data` is a pair (x, y) or a dataset of such pairs. The order of the samples follows from `seed` alone. The learning
     rate climbs to `rate` over the first tenth of the batches and falls to zero along half a cosine. `optimizer` is
     called as `optimizer(parameters, lr=rate)`. `measure` looks at the model after every epoch, in evaluation mode;
-    `progress` hears of every batch. The model's modes and the global random state end as they began. Raises
-    InputError where nothing can be trained, and ModelError where the loss is no longer a number.
+    `progress` is True for a display on the terminal, or a callable that is told of every batch. The model's modes and
+    the global random state end as they began. Raises InputError where nothing can be trained, and ModelError where the
+    loss is no longer a number.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = _size(data)
+    size, start = _size(data), time.monotonic()
     if not parameters:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
         )
-    device = parameters[0].device
-    batches = -(-size // batch_size)
+    device, batches = parameters[0].device, -(-size // batch_size)
     descent = optimizer(parameters, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda t: one_cycle(t, epochs * batches))
     record: list[Epoch] = []
-    modes = [(module, module.training) for module in model.modules()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+
+    def step(epoch: int, seen: int, loss: float, figures: Mapping[str, float]) -> Step:
+        done, elapsed = epoch * size + seen, time.monotonic() - start
+        return Step(epoch + 1, epochs, done, epochs * size, loss, figures, elapsed)
+
+    def one_epoch(epoch: int, watch: Watch) -> Epoch:
+        began, total, seen = time.monotonic(), 0.0, 0
+        figures = record[-1].figures if record else {}
+        last = rate
+        model.train()
+        for index, (x, y) in enumerate(shuffled(data, batch_size, seed, epoch)):
+            loss = risk(model, x.to(device), y.to(device), seed + (epoch * batches + index << 32))
+            descent.zero_grad()
+            loss.backward()
+            descent.step()
+            last = float(schedule.get_last_lr()[0])
+            schedule.step()
+            total, seen = total + loss.item() * len(x), seen + len(x)
+            watch(step(epoch, seen, total / seen, figures))
+        if not math.isfinite(total):
+            raise ModelError(f"the loss is {total} in epoch {epoch + 1}; lower the rate, which is {rate:g}")
+        with evaluating(model):
+            figures = measure(model) if measure is not None else {}
+        watch(replace(step(epoch, seen, total / size, figures), finished=True))
+        return Epoch(total / size, last, time.monotonic() - began, figures)
+
+    with shown(progress) as watch, modes_kept(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(epochs):
-            began, total, last, figures = time.monotonic(), 0.0, 0.0, record[-1].figures if record else {}
-            model.train()
-            for index, (x, y) in enumerate(shuffled(data, batch_size, seed, epoch)):
-                loss = risk(model, x.to(device), y.to(device), seed + epoch * batches + index)
-                descent.zero_grad()
-                loss.backward()
-                descent.step()
-                last = float(schedule.get_last_lr()[0])
-                schedule.step()
-                total += loss.item() * len(x)
-                if progress is not None:
-                    seen = min((index + 1) * batch_size, size)
-                    progress(Step(epoch + 1, epoch * size + seen, epochs * size, total / seen, figures))
-            if total != total:
-                raise ModelError(f"the loss is NaN in epoch {epoch + 1}; lower the rate, which is {rate:g}")
-            with evaluating(model):
-                figures = measure(model) if measure is not None else {}
-            record.append(Epoch(total / size, last, time.monotonic() - began, figures))
+            record.append(one_epoch(epoch, watch))
     descent.zero_grad()
-    for module, training in modes:
-        module.training = training
     return TrainingRecord(repr(risk), size, seed, tuple(record))
 
 
