@@ -5,12 +5,11 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Transfer
-from sparring.attacks import APGD, PGD, Square, autoattack
-from sparring.attacks.fab import FAB
+from sparring.attacks import APGD, FAB, FMN, PGD, CarliniWagner, Square, autoattack
 from sparring.errors import InputError
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.losses import cross_entropy, dlr, margin, probability_margin
-from sparring.spaces import L0, L1, L2, Linf
+from sparring.spaces import L0, L1, L2, Ball, Linf
 from sparring.threat import ThreatModel
 
 Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
@@ -57,7 +56,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if space.eps is None:
         return _smallest(threat)
     if isinstance(space, L0):
-        return {"pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
+        return {"fmn": FMN(200), "pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     return {
@@ -81,14 +80,18 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
 
 def _smallest(threat: ThreatModel) -> dict[str, Attack]:
     """Attacks that minimise the distance."""
-    if isinstance(threat.space, Linf | L2 | L1):
-        return {"fab": FAB(100), "fab-t": AllTargets(FAB(50), 5)}
-    return {}
+    fmn: dict[str, Attack] = {"fmn": FMN(100)}
+    if isinstance(threat.space, L0):
+        return fmn
+    if isinstance(threat.space, L2):
+        return fmn | {"fab-t": AllTargets(FAB(50), 9), "carlini-wagner": CarliniWagner(200, searches=5, rate=0.02)}
+    return fmn | {"fab-t": AllTargets(FAB(50), 9)} if isinstance(threat.space, Linf | L1) else {}
 
 
 def smallest(threat: ThreatModel, steps: int = 50) -> Attack | None:
-    """A cheap attack that minimises the distance, to draw a curve with; None where there is none for the space."""
-    return FAB(steps) if isinstance(threat.space, Linf | L2 | L1) and FAB().access <= threat.access else None
+    """A cheap attack that minimises the distance, to draw a curve with; None where there is none for the question."""
+    attack = FMN(steps)
+    return attack if isinstance(threat.space, Ball) and attack.access <= threat.access else None
 
 
 def weight(attack: Attack) -> float:
