@@ -1,0 +1,150 @@
+"""Square Attack: random search over square patches, by scores alone."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparring import geometry
+from sparring.attack import ScoreAttack
+from sparring.losses import Loss, margin
+from sparring.problem import Scores
+from sparring.spaces import L1, L2, Ball, Linf, ball
+from sparring.types import Delta, rows
+
+Window: TypeAlias = tuple[int, int]  # height and width
+Change: TypeAlias = Callable[[Tensor, Tensor, Window], Tensor]
+"""The next candidate, from the best one, n × channels × pixels, and a row of random numbers a sample."""
+
+SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""The candidates after which the squares lose half of their area."""
+AHEAD = 64  # candidates for which random numbers are drawn at once: a small draw takes as long as a large one
+
+
+@dataclass(frozen=True)
+class Square(ScoreAttack):
+    """Change a random square of the best point so far, and keep the change where it lowers the loss.
+
+    Squares lie anywhere in the picture, each sample's its own, and shrink as the search goes on. In L∞ a square takes
+    one colour at full eps; in L2 and L1, the budget of another square. Inputs are n × … × height × width, or rows of
+    features, which are pictures of height 1; where a picture is too narrow for a square, a rectangle takes its place.
+    Asks `queries` + 1 times about each sample.
+
+    Reference: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box adversarial attack
+    via random search", ECCV 2020, arXiv:1912.00049, algorithms 1 to 3. In L1: Croce & Hein, "Mind the box: l1-APGD for
+    sparse adversarial attacks on image classifiers", ICML 2021, arXiv:2103.01208, section 4.
+    """
+
+    queries: int = 5000
+    p_init: float = 0.8
+    """The share of the picture that the first squares cover."""
+    rescale: bool = False
+    """Stretch the squares' schedule, which is made for 10,000 queries, over `queries`."""
+    loss: Loss = margin
+
+    def search(self, p: Scores, /) -> Delta:
+        space = ball(p.space, self, Linf, L2, L1)
+        *channels, height, width = (1, 1, *p.x.shape[1:])
+        picture, least = _Picture(math.prod(channels), height, width), 1 if isinstance(space, Linf) else 3
+        windows = [picture.window(self.p_init / 2**k, least) for k in range(len(SHRINK) + 1)]
+        candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
+        delta, value, draws = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf), candidate
+        for t in p.steps(self.queries):
+            found = p.value(candidate.reshape(p.x.shape), self.loss)
+            better = found < value
+            value, delta = torch.where(better, found, value), torch.where(rows(better, delta), candidate, delta)
+            draws = p.random.uniform(AHEAD, 5 + picture.channels) if t % AHEAD == 0 else draws
+            age = int(t / self.queries * 10_000) if self.rescale else t
+            candidate = change(delta, draws[:, t % AHEAD], windows[bisect_left(SHRINK, age)])
+        return candidate.reshape(p.x.shape)
+
+
+class _Picture(NamedTuple):
+    """How an input lies in the plane."""
+
+    channels: int
+    height: int
+    width: int
+
+    def window(self, share: float, least: int) -> Window:
+        """The square of this share of the area, or a rectangle; in L2 and L1 at least 3 wide, and odd."""
+        area = share * self.height * self.width
+        side = max(round(math.sqrt(area)), least) | (least > 1)
+        short, long = sorted((self.height, self.width))
+        a, b = (side, side) if side <= short else (short, min(max(round(area / short), side), long))
+        return (a, b) if self.height <= self.width else (b, a)
+
+    def place(self, where: Tensor, window: Window) -> Tensor:
+        """The pixels of each sample's window, n × channels × pixels; `where` is n × 2 in [0, 1), last row included."""
+        down, across = (torch.arange(size, device=where.device) for size in window)
+        top = (where[:, :1] * (self.height - window[0] + 1)).long() + down
+        left = (where[:, 1:] * (self.width - window[1] + 1)).long() + across
+        return (top[:, :, None] * self.width + left[:, None]).flatten(1)[:, None].expand(-1, self.channels, -1)
+
+
+def _colours(p: Scores, space: Ball, picture: _Picture, _: list[Window]) -> tuple[Tensor, Change]:
+    """In L∞: vertical stripes, then squares of one colour. Every pixel is always at one end of its room."""
+    ends = (torch.full_like(p.x, -torch.inf), torch.full_like(p.x, torch.inf))
+    low, high = (space.project(p.x, end).reshape(len(end), picture.channels, -1) for end in ends)
+    stripes = p.random.signs(picture.channels, 1, picture.width).expand(-1, -1, picture.height, -1)
+
+    def change(delta: Tensor, draws: Tensor, window: Window) -> Tensor:
+        place = picture.place(draws[:, :2], window)
+        bottom, top, up = low.gather(2, place), high.gather(2, place), draws[:, 5:, None] < 0.5
+        same = (torch.where(up, top, bottom) == delta.gather(2, place)).flatten(1).all(1)
+        up = up ^ rows(same, up)  # a square that changes nothing would waste its query: take the opposite colour
+        return delta.scatter(2, place, torch.where(up, top, bottom))
+
+    return torch.where(stripes.flatten(2) > 0, high, low), change
+
+
+def _hills(p: Scores, space: Ball, picture: _Picture, windows: list[Window]) -> tuple[Tensor, Change]:
+    """In L2 and L1: tiles, then squares, each a hill and a hollow, paid for by what another square gives up."""
+    channels, height, width = picture
+    power, side = int(space.p), max(min(height, width) // 5, 1)
+    tiles = {(h, w): (_tile(h, w, power).to(p.x), _tile(w, h, power).T.to(p.x)) for h, w in {*windows, (side, side)}}
+
+    def mass(delta: Tensor) -> Tensor:
+        return delta.abs().pow(power).sum(2, keepdim=True)
+
+    def fit(delta: Tensor) -> Tensor:
+        return space.project(p.x, delta.reshape(p.x.shape)).reshape(delta.shape)
+
+    def change(delta: Tensor, draws: Tensor, window: Window) -> Tensor:
+        here, there = picture.place(draws[:, :2], window), picture.place(draws[:, 2:4], window)
+        old, rest = delta.gather(2, here), delta.scatter(2, here, 0)
+        given, rest = rest.gather(2, there), rest.scatter(2, there, 0)
+        unused = (rows(p.eps, delta) ** power - mass(delta).sum(1, keepdim=True)).clamp_min(0)
+        budget = (mass(old) + mass(given) + unused / channels) ** (1 / power)
+        budget = channels * budget if power == 1 else budget  # as published; what is too much, the projection thins out
+        hill = torch.where(draws[:, 4:5] < 0.5, *(tile.flatten() for tile in tiles[window]))[:, None]
+        raised = F.normalize(torch.where(draws[:, 5:, None] < 0.5, hill, -hill) + F.normalize(old, power, 2), power, 2)
+        return fit(rest.scatter(2, here, budget * raised))
+
+    down, across = height // side, width // side
+    kind, sign = p.random.signs(1, down, across), p.random.signs(channels, down, across)
+    kind, sign = (v.repeat_interleave(side, 2).repeat_interleave(side, 3) for v in (kind, sign))
+    above, beside = (tile.repeat(down, across) for tile in tiles[side, side])
+    top, left = (height - down * side) // 2, (width - across * side) // 2
+    around = (left, width - across * side - left, top, height - down * side - top)
+    delta = F.pad(sign * torch.where(kind > 0, above, beside), around).flatten(2)
+    return fit(delta * rows((p.eps / geometry.norm(delta, power)).clamp_min(1), delta)), change
+
+
+def _tile(height: int, width: int, power: int) -> Tensor:
+    """A hill above a hollow, of norm 1."""
+    tile = torch.cat([_hill(height // 2, width, power), -_hill(height - height // 2, width, power)])
+    return geometry.unit(tile[None], power)[0]
+
+
+def _hill(height: int, width: int, power: int) -> Tensor:
+    """Equation (2), of norm 1: ring r around the middle is Σ 1/(m + 1)² high, over m ≥ r; in L1, Σ 1/(m + 1)⁴."""
+    down, across = (torch.arange(size) - size // 2 for size in (height, width))
+    ring = torch.maximum(down.abs()[:, None], across.abs())
+    terms = (torch.arange(max(height, width) // 2 + 1) + 1.0) ** (-2 * (3 - power))
+    return geometry.unit(terms.flip(0).cumsum(0).flip(0)[ring][None], power)[0]
