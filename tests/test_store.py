@@ -9,22 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from known import inputs, mlp
+from evaluated import PLAN, SAME, toy
+from known import mlp
 from sparring import attacks
 from sparring.errors import SpecError, StoreError
 from sparring.evaluation import evaluate
 from sparring.evaluation.folder import STALE, Folder
-from sparring.evaluation.rows import KINDS
-
-PLAN = {"pgd": attacks.PGD(5), "square": attacks.Square(20)}
-SAME = [name for name in KINDS if name != "seconds"]
-
-
-def toy(n=24):
-    model, x = mlp(), inputs(n, spread=1.0)
-    y = model(x).argmax(1)
-    y[::5] = (y[::5] + 1) % 5
-    return model, x, y
 
 
 def run(store, n=24, plan=PLAN, batch_size=5, model=None, **how):

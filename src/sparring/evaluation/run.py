@@ -107,6 +107,8 @@ def evaluate(
 def _enter(model: Model, samples: Samples, threat: ThreatModel, device: torch.device) -> None:
     """Look at all inputs, and at what the model says of a few, before anything is kept."""
     check(samples.x, samples.y, threat.space)
+    if not bool(threat.goal.applies(samples.y).any()):
+        raise InputError(f"there is nothing to ask: every label is the class that {threat.goal} wants")
     threat.space.bind(samples.x)
     few = torch.from_numpy(spread(np.arange(len(samples.x)), FEW)).to(samples.x.device)
     door(model, samples.x[few].to(device), samples.y[few].to(device), threat.space.at(few).box)
