@@ -15,7 +15,7 @@ from PIL import Image
 from sparring.evaluation import Check
 from sparring.evaluation.metrics import interval
 from sparring.evaluation.report import render
-from sparring.evaluation.report_figures import ticks
+from sparring.evaluation.report_figures import HUES, ticks
 from sparring.evaluation.report_fold import SHOWN, choose
 from sparring.evaluation.report_numbers import distance, duration, median, percent, quantity
 from sparring.evaluation.report_pictures import SIDE, difference, magnification, uri
@@ -250,7 +250,7 @@ def test_hostile_words_stay_words():
     )
     for page in (
         Page(render(case)),
-        Page(render(replace(case, samples=(replace(sample, clean=np.ones(3), perturbed=np.zeros(3)),)))),
+        Page(render(replace(case, samples=(replace(sample, clean=picture(1).ravel(), perturbed=picture(2).ravel()),)))),
     ):
         assert len(page.all("script")) == 1
         assert "alert" not in page.raw["script"] + page.raw["style"]
@@ -281,6 +281,29 @@ def test_the_policy_lets_in_the_pages_own_style_and_script_and_nothing_else():
     for name in ("style", "script"):
         digest = base64.b64encode(hashlib.sha256(page.raw[name].encode()).digest()).decode()
         assert rules[f"{name}-src"] == f"'sha256-{digest}'"
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_every_word_can_be_read_in_light_and_dark(mode):
+    """The contrast that WCAG 2.2 asks for: 4.5 for words (1.4.3), 3 for drawings (1.4.11)."""
+    style = Page(render(view())).raw["style"]
+    colour = {name: pair.split(", ")[mode] for name, pair in re.findall(r"--(\w[\w-]*): light-dark\(([^)]*)\)", style)}
+
+    def light(name):
+        parts = np.array([int(colour[name][at : at + 2], 16) for at in (1, 3, 5)]) / 255
+        return float(
+            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+        )
+
+    def contrast(one, other):
+        bright, dim = sorted((light(one), light(other)), reverse=True)
+        return (bright + 0.05) / (dim + 0.05)
+
+    for paper in ("paper", "raised"):
+        assert all(contrast(name, paper) >= 4.5 for name in ("ink", "muted", "link", "bad", "good"))
+    assert all(contrast(name, "bad-paper") >= 4.5 for name in ("ink", "bad"))
+    drawn = ("still", "mark", "whisker", *(f"hue{index}" for index in range(HUES)))
+    assert [name for name in drawn if contrast(name, "paper") < 3] == []
 
 
 def test_the_numbers_are_those_of_the_view():

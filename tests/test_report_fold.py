@@ -82,18 +82,22 @@ def test_the_curve_holds_its_interval_and_starts_at_the_clean_accuracy():
     _, verdict = judge("linf", plan="quick")
     curve = view_of(verdict).curve
     assert curve.accuracy[0] == verdict.clean_accuracy
-    assert curve.samples == 40
+    assert curve.samples == 35
     assert (np.diff(curve.accuracy) <= 0).all()
     assert ((curve.low <= curve.accuracy) & (curve.accuracy <= curve.high)).all()
     assert (curve.low[0], curve.high[0]) == pytest.approx(verdict.clean_interval)
 
 
-def test_the_curve_of_a_bounded_threat_counts_the_samples_it_was_drawn_from():
-    _, verdict = judge("linf:8/255")
+@pytest.mark.parametrize("n", [40, 400])
+def test_the_curve_of_a_bounded_threat_counts_the_samples_it_was_drawn_from(n):
+    _, verdict = judge("linf:8/255", n=n, plan=PGD(3))
     curve = view_of(verdict).curve
-    assert curve.samples == 35
+    assert curve.samples == len(verdict.rows.only("curve"))
+    assert (curve.samples < verdict.tally.right.sum()) == (n == 400)
     assert curve.accuracy[0] == pytest.approx(verdict.clean_accuracy)
-    assert (curve.high <= verdict.clean_accuracy + 1e-9).all()
+    assert ((curve.low <= curve.accuracy) & (curve.accuracy <= curve.high)).all()
+    assert curve.low[0] <= verdict.clean_interval[0] + 1e-9
+    assert curve.high[0] >= verdict.clean_interval[1] - 1e-9
 
 
 def test_a_thinned_curve_keeps_its_ends():

@@ -148,7 +148,7 @@ def ticks(end: float, about: int, *, grey: bool = False) -> list[float]:
     scale = 255 if grey else 1.0
     rough = end * scale / about
     power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
     if grey:
         step = max(1, 2 ** round(math.log2(rough)))
     return [index * step / scale for index in range(int(end * scale / step + 1e-9) + 1)]

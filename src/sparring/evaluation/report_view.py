@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -56,6 +56,7 @@ class Question:
         return self.eps is not None and numbers.whole_levels(self.eps)
 
 
+@runtime_checkable
 class Check(Protocol):
     """One check of the evaluation itself, as a verdict holds it."""
 
