@@ -1,0 +1,259 @@
+"""The verbs. What they need of torch, each imports for itself."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sparring.cli.guard import ASKED_WRONGLY, STOP, STOPPED, guarded, say
+
+if TYPE_CHECKING:
+    from sparring.cli.job import Asked
+
+app = typer.Typer(
+    name="sparring",
+    help="Attack, measure and harden vision models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="file.py:factory, package.module:factory, a .pt2 or TorchScript file, timm:, torchvision: or hf:NAME",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", "-d", help="An .npz or .safetensors file with x and y, a folder of images, file.py:function"
+    ),
+]
+Threat = Annotated[
+    str | None, typer.Option("--threat", "-t", help="linf:8/255, l2:0.5, l1:12, l0:10; no eps: smallest")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for rows, verdict and report", show_default="named after the run"),
+]
+Goal = Annotated[str | None, typer.Option(help="untargeted, or targeted:CLASS", show_default="untargeted")]
+Sees = Annotated[str | None, typer.Option("--access", help="gradients, scores or decisions", show_default="gradients")]
+Queries = Annotated[int | None, typer.Option(min=1, help="Forward passes a sample may cost", show_default="no limit")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many samples")]
+Seed = Annotated[int | None, typer.Option(help="Decides every random draw", show_default="0")]
+Size = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Samples in a batch", show_default="auto")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="cuda if there is one")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the folder holds of an earlier run")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display")]
+Json = Annotated[bool, typer.Option("--json", help="Print the verdict as JSON")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks (also SPARRING_DEBUG=1)")]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    attacks = "attacks"
+    plans = "plans"
+    spaces = "spaces"
+    losses = "losses"
+
+
+@app.command()
+@guarded
+def evaluate(
+    model: Model,
+    data: Data = None,
+    threat: Threat = None,
+    out: Out = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", "-p", help="See `sparring list plans`", show_default="standard")
+    ] = None,
+    goal: Goal = None,
+    access: Sees = None,
+    queries: Queries = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    batch_size: Size = None,
+    device: Device = None,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a model: how often is it right, and how often does it stay right under attack?
+
+    Stopped at any moment, the same command goes on where it was. MODEL may also be a function in a Python file that
+    describes the whole run: it returns dict(model=…, data=…, threat=…, plan=…), and --data and --threat are left out.
+    """
+    from sparring.cli.job import Asked
+
+    _run(
+        Asked(
+            model,
+            data,
+            threat,
+            plan,
+            goal=goal,
+            access=access,
+            queries=queries,
+            limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+        ),
+        out,
+        fresh,
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+@guarded
+def attack(
+    model: Model,
+    data: Data = None,
+    threat: Threat = None,
+    attack: Annotated[str, typer.Option("--attack", "-a", help="See `sparring list attacks`")] = "pgd",
+    settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="steps=100; may come several times")] = None,
+    out: Out = None,
+    goal: Goal = None,
+    access: Sees = None,
+    queries: Queries = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    batch_size: Size = None,
+    device: Device = None,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run one attack by name, and keep the adversarial inputs and the rows."""
+    from sparring.cli.job import Asked
+
+    _run(
+        Asked(
+            model,
+            data,
+            threat,
+            None,
+            attack,
+            tuple(settings or ()),
+            goal,
+            access,
+            queries,
+            limit,
+            seed,
+            batch_size,
+            device,
+        ),
+        out,
+        fresh,
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+@guarded
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of an earlier run")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write report.html and verdict.json anew from what is stored; an unfinished run is finished first."""
+    from sparring.cli.job import kept
+
+    folder = folder.resolve()
+    _run(kept(folder), folder, fresh=False, quiet=quiet, as_json=as_json)
+
+
+@app.command("list")
+@guarded
+def catalogue(
+    what: Annotated[Kind | None, typer.Argument(help="What to list", show_default="everything")] = None,
+    debug: Debug = False,
+) -> None:
+    """List the attacks, plans, spaces and losses that can be named."""
+    from sparring.cli.show import catalogue, console
+
+    for kind in [what] if what else list(Kind):
+        console().print(catalogue(kind.value))
+
+
+@app.command()
+@guarded
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the reports")] = Path("sparring-demo"),
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+    open_report: Annotated[bool, typer.Option("--open", help="Show the report in the browser")] = False,
+    debug: Debug = False,
+) -> None:
+    """Attack, measure and harden a small network on digits that come with the package, and measure it again."""
+    from sparring.demo import run
+
+    page = run(out, fresh=fresh, quiet=quiet)
+    if open_report:
+        typer.launch(str(page))
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Show the version")] = False) -> None:
+    """Attack, measure and harden vision models."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"sparring {installed('sparring')}")
+        raise typer.Exit
+
+
+def _run(asked: "Asked", out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> None:
+    """Do it, keep it, show it."""
+    from sparring.cli.job import clear, keep, place, prepare
+    from sparring.cli.show import console, verdict
+
+    job = prepare(asked)
+    folder = place(asked, job, out)
+    if fresh:
+        clear(folder)
+    try:
+        found = job.run(folder, progress=not quiet)
+    except KeyboardInterrupt:
+        keep(asked, folder)
+        raise
+    keep(asked, folder)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        console().print(verdict(found, folder))
+
+
+def verb_of(arguments: list[str]) -> str:
+    """The verb that was typed, with a space behind it; empty where there is none of that name."""
+    verbs = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return next((f"{word} " for word in arguments[1:2] if word in verbs), "")
+
+
+def main() -> None:
+    """The command `sparring`."""
+    usage_error: Any = typer.BadParameter.__bases__[0]  # typer itself gives it no name that all its versions share
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except usage_error as error:
+        say(f"{error.format_message().rstrip('.')}; see `sparring {verb_of(sys.argv)}--help`", error=True)
+        code = ASKED_WRONGLY
+    except (typer.Abort, KeyboardInterrupt):
+        say(STOP)
+        code = STOPPED
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,78 @@
+"""How a verb ends when it cannot go on: one sentence on stderr and an exit code, never a traceback.
+
+0 done · 1 it failed · 2 what was asked for makes no sense · 130 stopped by Ctrl-C
+"""
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from sparring.errors import AccessError, InputError, SparringError, SpecError
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+FAILED, ASKED_WRONGLY, STOPPED = 1, 2, 130
+STOP = "stopped; run the same command again to go on"
+
+
+def guarded(verb: Verb) -> Verb:
+    """The verb, with every exception turned into a sentence; with `--debug` or SPARRING_DEBUG=1 it is let through."""
+
+    @wraps(verb)
+    def run(*args: Any, **settings: Any) -> None:
+        try:
+            verb(*args, **settings)
+        except KeyboardInterrupt:
+            say(STOP)
+            raise typer.Exit(STOPPED) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if settings.get("debug") or os.environ.get("SPARRING_DEBUG", "") not in ("", "0"):
+                raise
+            say(sentence(error, str(settings.get("model") or "")), error=True)
+            wrong = isinstance(error, InputError | AccessError | SpecError)
+            raise typer.Exit(ASKED_WRONGLY if wrong else FAILED) from None
+
+    return run  # pyright: ignore[reportReturnType]: wraps keeps the signature, which is all that typer reads
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """One line on stderr."""
+    head = typer.style("error:", fg=typer.colors.RED, bold=True) + " " if error else ""
+    typer.echo(head + " ".join(text.split()), err=True)
+
+
+def sentence(error: Exception, model: str = "") -> str:
+    """What went wrong, for a user; `model` is what the model was called, which may be to blame."""
+    if isinstance(error, SparringError):
+        return str(error)
+    what = f"{type(error).__name__}: {first_line(error)}"
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return "the memory does not suffice; take a smaller --batch-size, or fewer samples with --limit"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; see to it and run the same command again"
+    if model and in_user_code(error):
+        return f"the model {model} failed with {what}"
+    return f"this should not happen: {what}; run again with --debug, and report what it shows"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "(no message)")
+
+
+def in_user_code(error: Exception) -> bool:
+    """Whether the exception passed through the user's own code or a module of torch: whether a model is to blame."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    known = [Path(__file__).parents[1], Path(sysconfig.get_paths()["stdlib"]), Path(sysconfig.get_paths()["purelib"])]
+    return any(
+        file.match("torch/nn/modules/module.py") or not any(file.is_relative_to(place) for place in known)
+        for file in files
+    )

@@ -1,0 +1,217 @@
+"""One run, from what was typed or from what a Python function describes, ready to be evaluated."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sparring.cli.names import attack, pick, question
+from sparring.data import Samples, load_data
+from sparring.errors import InputError, StoreError
+from sparring.evaluation import Verdict, evaluate
+from sparring.evaluation.plan import PLANS, Plan
+from sparring.goals import Targeted
+from sparring.models.asking import ask
+from sparring.models.factory import build
+from sparring.models.load import load
+from sparring.models.loaded import LoadedModel
+from sparring.threat import ThreatModel
+
+DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size"}
+"""What a function that describes a run may return: a dictionary with these keys, the first three at least."""
+RECORD = "run.json"
+UNNAMED = {"data", "batch_size", "device"}
+"""What the name of a folder does not tell apart."""
+OWN = (RECORD, "plan.json", "environment.json", "checks.json", "verdict.json", "report.html", "adversarial.safetensors")
+"""The files of a store, beside its folders `rows` and `adversarial`."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run as it was typed: what is kept in `run.json`, so that `sparring report DIR` can find everything again."""
+
+    model: str
+    data: str | None = None
+    threat: str | None = None
+    plan: str | None = None
+    attack: str | None = None
+    settings: tuple[str, ...] = ()
+    goal: str | None = None
+    access: str | None = None
+    queries: int | None = None
+    limit: int | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose model and data are at hand."""
+
+    loaded: LoadedModel
+    samples: Samples
+    data: str
+    threat: ThreatModel
+    plan: Plan
+    seed: int
+    batch_size: int | str
+    device: torch.device
+    curve: bool
+
+    def run(self, folder: Path, *, progress: bool) -> Verdict:
+        """Do what is missing of it in the folder, and write the verdict there."""
+        samples = self.samples
+        verdict = evaluate(
+            self.loaded.model,
+            (samples.x, samples.y, samples.ids),
+            self.threat,
+            plan=self.plan,
+            store=folder,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            device=self.device,
+            progress=progress,
+            curve=self.curve,
+            name=self.loaded.description,
+            remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
+        )
+        verdict = replace(verdict, data=self.data, classes=samples.classes or self.loaded.classes or ())
+        verdict.save(folder)
+        return verdict
+
+
+def prepare(asked: Asked) -> Job:
+    """Load what was asked for; raises a SparringError where something of it is not to be had."""
+    described = {} if asked.data is not None else _describe(asked.model)
+    threat: Any = asked.threat if asked.threat is not None else described.get("threat")
+    if threat is None:
+        raise InputError("no threat is given; add one such as --threat linf:8/255")
+    threat = question(threat, asked.goal, asked.access, asked.queries)
+    plan = _plan(asked, described)
+    device = _device(asked.device)
+    loaded = _model(described.get("model", asked.model), asked.model)
+    if isinstance(loaded.model, nn.Module):
+        loaded = replace(loaded, model=loaded.model.to(device))
+    source = described.get("data", asked.data)
+    samples = load_data(source, loaded.resize, asked.limit, loaded.classes)
+    size = asked.batch_size or described.get("batch_size", "auto")
+    _targets(threat, loaded, samples, device)
+    seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
+    named = source if isinstance(source, str) else asked.model
+    return Job(loaded, samples, str(named), threat, plan, seed, size, device, curve=asked.attack is None)
+
+
+def place(asked: Asked, job: Job, out: Path | None) -> Path:
+    """The folder that was asked for, or one named after the run; raises InputError where it is not on this machine."""
+    if out is not None:
+        if re.match(r"[a-z0-9]+:/", str(out)):
+            raise InputError(f"--out is {out}; give a folder on this machine")
+        return out
+    said = {key: value for key, value in asdict(asked).items() if value not in (None, ()) and key not in UNNAMED}
+    threat = said.pop("threat", type(job.threat.space).__name__)
+    named = (said.pop("model"), threat, said.pop("plan", None), said.pop("attack", None), *said.pop("settings", ()))
+    parts = [*filter(None, named), *(f"{key}{value}" for key, value in said.items())]
+    return Path("sparring-runs") / "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
+
+
+def keep(asked: Asked, folder: Path) -> None:
+    """Write what was typed beside what came of it, if a run has begun there."""
+    if (folder / "plan.json").is_file():
+        record = {"from": os.getcwd(), **asdict(asked)}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def kept(folder: Path) -> Asked:
+    """What was typed for the run in a folder; raises StoreError where it is not known."""
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {folder}")
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        origin = record.pop("from")
+        asked = Asked(**record | {"settings": tuple(record["settings"])})
+    except FileNotFoundError:
+        raise StoreError(
+            f"{folder} has no {RECORD}, which says what was run; run `sparring evaluate … --out {folder}` again"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"{folder / RECORD} is damaged ({error}); run the command that made it again") from error
+    if Path(origin) != Path.cwd():
+        os.chdir(origin)  # names of files were typed there
+    return asked
+
+
+def clear(folder: Path) -> None:
+    """Remove a run from its folder, and nothing else; a folder that holds no run is left alone."""
+    if any((folder / name).is_file() for name in ("plan.json", RECORD)):
+        for name in OWN:
+            (folder / name).unlink(missing_ok=True)
+        for name in ("rows", "adversarial"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _describe(reference: str) -> Mapping[str, Any]:
+    """The run that a Python function describes; raises InputError where it describes none."""
+    place = reference.rpartition(":")[0]
+    hub = reference.partition(":")[0] in ("timm", "torchvision", "hf", "onnx", "http", "https")
+    if not place or hub:
+        raise InputError("no data is given; add --data FILE.npz, a folder of images, or file.py:function")
+    made = build(reference, InputError)
+    if not isinstance(made, Mapping):
+        raise InputError(
+            f"no data is given, and {reference} returned a {type(made).__name__}, not a run; add --data, or return "
+            f"dict(model=…, data=…, threat=…)"
+        )
+    run = cast("Mapping[str, Any]", made)
+    if unknown := sorted(set(run) - DESCRIBED):
+        pick(str(unknown[0]), sorted(DESCRIBED), f"key in the run {reference}")
+    if missing := [key for key in ("model", "data") if key not in run]:
+        raise InputError(f"the run {reference} names no {missing[0]}; return dict(model=…, data=…, threat=…)")
+    return run
+
+
+def _plan(asked: Asked, described: Mapping[str, Any]) -> Plan:
+    if asked.attack is not None:
+        name, one = attack(asked.attack, asked.settings)
+        return {name: one}
+    plan: Any = asked.plan if asked.plan is not None else described.get("plan", "standard")
+    return pick(plan, PLANS, "plan") if isinstance(plan, str) else plan
+
+
+def _model(given: Any, name: str) -> LoadedModel:
+    if isinstance(given, LoadedModel):
+        return given
+    if isinstance(given, str | PurePath):
+        return load(given)
+    if not callable(given) or isinstance(given, type):
+        raise InputError(f"the model of the run {name} is a {type(given).__name__}; give an nn.Module or a name")
+    return LoadedModel(given.eval() if isinstance(given, nn.Module) else given, name)
+
+
+def _targets(threat: ThreatModel, loaded: LoadedModel, samples: Samples, device: torch.device) -> None:
+    """Raise InputError where the threat names a class that the model does not have."""
+    goal = threat.goal
+    if isinstance(goal, Targeted) and goal.label is not None:
+        out, _ = ask(loaded.model, samples.x[:1].to(device))
+        if isinstance(out, torch.Tensor) and out.ndim == 2 and not goal.label < out.shape[1]:
+            raise InputError(f"the goal is class {goal.label}, and the model has classes 0 to {out.shape[1] - 1}")
+
+
+def _device(wanted: str | None) -> torch.device:
+    """The device of that name, or the GPU where there is one; raises InputError where it is not to be had."""
+    try:
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = "cpu and cuda" if torch.cuda.is_available() else "cpu alone"
+        raise InputError(f"there is no device {wanted!r} here; this machine has {known}") from error
+    return device

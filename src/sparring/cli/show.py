@@ -1,0 +1,116 @@
+"""What is printed at the end: one compact table, what failed first."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FunctionType
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sparring.cli.names import all_losses, defaults, makers
+from sparring.directions import Direction
+from sparring.evaluation import Verdict
+from sparring.evaluation.plan import PLANS, plan_for
+from sparring.evaluation.progress import clock
+from sparring.threat import NORMS, as_threat
+
+
+def console() -> Console:
+    """The terminal; wide where it is a file, so that nothing is broken off."""
+    return Console() if sys.stdout.isatty() else Console(width=160, color_system=None)
+
+
+def verdict(found: Verdict, folder: Path) -> Table:
+    """Failed checks, then clean and robust accuracy with their intervals, cost, and where the report is."""
+    table = Table(box=box.ROUNDED, show_header=False, title=f"{escape(found.model)} · {_threat(found)}", title_style="")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for check in found.doubts:
+        table.add_row("[bold red]failed check[/]", f"[red]{escape(f'{check.name}: {check.meaning} {check.advice}')}[/]")
+    table.add_row("clean accuracy", share(found.clean_accuracy, found.clean_interval))
+    table.add_row("robust accuracy", f"[bold]{share(found.robust_accuracy, found.interval)}[/]")
+    if found.threat.space.eps is None:
+        table.add_row("median distance", f"{found.median_distance:.4g}")
+    broke = ", ".join(f"{one.attack} {one.owned}" for one in found.by_attack() if one.owned)
+    table.add_row("broken by", escape(broke) or "nothing")
+    costs = found.costs
+    a_sample = f"{costs['forwards_per_sample']:.0f} forwards and {costs['backwards_per_sample']:.0f} backwards a sample"
+    table.add_row("cost", f"{found.n} samples in {clock(costs['seconds'])}, {a_sample}")
+    known = [check for check in found.checks if check.passed is not None]
+    table.add_row("checks", f"{len(known) - len(found.doubts)} of {len(known)} passed")
+    table.add_row("report", escape(str(folder / "report.html")))
+    return table
+
+
+def catalogue(what: str) -> Table:
+    """What can be named: attacks, plans, spaces or losses."""
+    columns, rows = {"attacks": _attacks, "plans": _plans, "spaces": _spaces, "losses": _losses}[what]()
+    table = Table(*columns, box=box.SIMPLE_HEAD, title=what, title_justify="left", title_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _attacks() -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    rows = [
+        (
+            name,
+            make().access.name.lower(),
+            " ".join(f"{key}={_short(value)}" for key, value in defaults(make).items()),
+            first_sentence(make),
+        )
+        for name, make in makers().items()
+    ]
+    return ("name", "sees", "settings (--set name=value)", "what it is"), sorted(rows)
+
+
+def _plans() -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    threat = as_threat("linf:8/255")
+    return ("name", "in linf, in this order", "what it is"), [
+        (name, ", ".join(plan_for(name, threat)), first_sentence(make)) for name, make in PLANS.items()
+    ]
+
+
+def _spaces() -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    sizes = {"linf": "8/255", "l2": "0.5", "l1": "12", "l0": "10"}
+    return ("name", "write", "the size of a change is"), [
+        (name, f"{name}:{sizes.get(name, 'eps')}, or {name} for the smallest", first_sentence(space))
+        for name, space in NORMS.items()
+    ]
+
+
+def _losses() -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    return ("name", "what it is"), [(name, first_sentence(loss)) for name, loss in all_losses().items()]
+
+
+def first_sentence(thing: object) -> str:
+    """The first paragraph of its documentation, in one line; empty where it only cites."""
+    text = (inspect.getdoc(thing) or "").partition("\n\n")[0]
+    return "" if text.startswith("Reference:") else " ".join(text.split())
+
+
+def _short(value: object) -> str:
+    """A setting as it is typed."""
+    if isinstance(value, Direction):
+        return type(value).__name__.lower()
+    if isinstance(value, FunctionType):
+        return value.__name__
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def _threat(found: Verdict) -> str:
+    """The threat model in a few words."""
+    space, threat = found.threat.space, found.threat
+    size = "smallest change" if space.eps is None else f"eps {space.eps:.4g}" if isinstance(space.eps, float) else "eps"
+    parts = [type(space).__name__, size, str(threat.goal).removesuffix("(confidence=0.0)").lower()]
+    limit = [] if threat.queries is None else [f"{threat.queries} queries"]
+    return escape(" · ".join([*parts, threat.access.name.lower(), *limit]))
+
+
+def share(value: float, interval: tuple[float, float]) -> str:
+    """An accuracy in percent, and its interval."""
+    return f"{100 * value:.2f} %   [dim]95 % interval {100 * interval[0]:.2f} … {100 * interval[1]:.2f} %[/]"
