@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import binomtest
 from torch.utils.data import DataLoader, TensorDataset
 
 from evaluated import PLAN, SAME, toy
 from known import Affine, inputs, mlp
 from sparring import attacks
+from sparring.data import Samples
 from sparring.errors import InputError, ModelError
 from sparring.evaluation import evaluate
 from sparring.evaluation.plan import PLANS, plan_for, weight
-from sparring.evaluation.progress import Lines, Progress, clock
+from sparring.evaluation.progress import Bar, Lines, Progress, clock
 from sparring.goals import Targeted, Untargeted
 from sparring.losses import dlr, margin
 from sparring.spaces import L0, L1, L2, Linf
@@ -169,37 +172,36 @@ def test_the_same_attack_under_two_names_draws_anew():
     assert two.broke > 0
 
 
-def test_data_comes_as_tensors_a_dataset_or_a_loader():
-    model, x, y = toy()
-    whole = TensorDataset(x, y)
-    mapped = [{"image": image, "label": int(label)} for image, label in zip(x, y, strict=True)]
+def test_data_comes_as_tensors_samples_a_dataset_or_a_loader():
+    _, x, y = toy()
     wanted = judge()
-    for data in (
-        (x.numpy(), y.numpy()),
-        whole,
-        DataLoader(whole, 5),
-        DataLoader(whole, 5, shuffle=True),
-        DataLoader(mapped, 7),
-    ):
-        v = evaluate(model, data, "linf:0.03", plan=PLAN)
+    for data in ((x, y), Samples(x, y, torch.arange(24)), TensorDataset(x, y), DataLoader(TensorDataset(x, y), 5)):
+        v = evaluate(mlp(), data, "linf:0.03", plan=PLAN)
         assert torch.equal(v.x_adv, wanted.x_adv)
+        assert v.data
+
+
+def test_data_comes_from_a_file(tmp_path):
+    _, x, y = toy()
+    np.savez(tmp_path / "data.npz", x=x.flatten(1).numpy(), y=y.numpy())
+    v = evaluate(mlp(), str(tmp_path / "data.npz"), "linf:0.03", plan=PLAN)
+    assert v.data.endswith("data.npz")
+    assert v.robust_accuracy == judge().robust_accuracy
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ((torch.rand(4, 2, 3, 4),), "give .x, y., a Dataset"),
-        ("nowhere", None),
-        ((torch.rand(0, 2, 3, 4), torch.zeros(0, dtype=torch.long)), "no samples"),
-        ((torch.rand(4, 2, 3, 4), torch.zeros(3, dtype=torch.long)), "one integer a sample"),
-        ((torch.rand(4, 2, 3, 4), torch.zeros(4)), "one integer a sample"),
-        ((torch.rand(4, 2, 3, 4), torch.zeros(4, dtype=torch.long), torch.tensor([1, 1, 2, 3])), "none twice"),
-        ((255 * torch.rand(4, 2, 3, 4), torch.zeros(4, dtype=torch.long)), "outside the box"),
-        ((torch.rand(4, 2, 3, 4) / 0, torch.zeros(4, dtype=torch.long)), "NaN or infinite"),
-        ((torch.rand(40, 2, 3, 4), torch.full((40,), 7)), "label 7"),
-        ([torch.rand(2, 2)], "DataLoader"),
-        (DataLoader([1, 2, 3]), "inputs and labels"),
-        (DataLoader([{"a": 1}]), "keys"),
+        ("nowhere.npz", "there is no data file"),
+        (3, "give a path"),
+        ((torch.rand(4, 24), torch.zeros(3, dtype=torch.long)), "give one label an input"),
+        ((torch.rand(4, 24), torch.zeros(4)), "integers"),
+        ((torch.rand(4, 24), torch.zeros(4, dtype=torch.long), torch.tensor([1, 1, 2, 3])), "none twice"),
+        ((torch.rand(4, 24), torch.zeros(4, dtype=torch.long), torch.arange(3)), "for each"),
+        ((255 * torch.rand(4, 24), torch.zeros(4, dtype=torch.long)), "outside the box"),
+        ((torch.rand(4, 24) / 0, torch.zeros(4, dtype=torch.long)), "NaN or infinite"),
+        ((torch.rand(40, 24), torch.full((40,), 7)), "label 7"),
+        (DataLoader(TensorDataset(torch.rand(4, 24), torch.zeros(4)), shuffle=True), "shuffle=False"),
     ],
 )
 def test_data_that_does_not_fit_is_refused_with_a_remedy(data, said):
@@ -235,7 +237,7 @@ def test_nothing_of_the_user_is_touched():
     state, kept = torch.get_rng_state(), (x.clone(), y.clone())
     modes = [module.training for module in model.modules()]
     y = model(x).argmax(1)
-    evaluate(model, DataLoader(TensorDataset(x, y), 5, shuffle=True), "linf:0.03", plan=PLAN)
+    evaluate(model, DataLoader(TensorDataset(x, y), 5), "linf:0.03", plan=PLAN)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -324,6 +326,15 @@ def test_progress_is_told_and_never_goes_back():
     assert robust == sorted(robust, reverse=True)
     assert any(p.eta is not None and p.eta >= 0 for p in seen)
     assert robust[-1] == pytest.approx(judge().robust_accuracy)
+
+
+def test_progress_on_a_terminal_is_a_bar_with_accuracy_and_time():
+    out = StringIO()
+    with Bar(Console(file=out, force_terminal=True, width=120)) as watch:
+        judge(batch_size=6, progress=watch)
+    assert "pgd (2 of 6)" in out.getvalue()
+    assert "checks (6 of 6)" in out.getvalue()
+    assert "robust at most" in out.getvalue()
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(capsys):
@@ -425,6 +436,37 @@ def test_a_run_that_is_killed_ends_with_the_same_rows_when_it_is_run_again(tmp_p
     assert all(np.array_equal(again.rows[name], whole.rows[name]) for name in SAME)
     assert torch.equal(again.x_adv, whole.x_adv)
     assert kept.items() <= {file.name: file.stat().st_mtime_ns for file in folder.glob("rows/[!.]*")}.items()
+
+
+def test_a_gpu_out_of_memory_gets_half_as_much_at_a_time():
+    class Small(torch.nn.Module):
+        """Has room for five rows."""
+
+        def __init__(self, room):
+            super().__init__()
+            self.model, self.room, self.full = mlp(), room, True
+
+        def forward(self, x):
+            if len(x) > self.room and not self.full:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.model(x)
+
+    _, x, y = toy()
+    model = Small(5)
+
+    def watch(now):
+        model.full = now.stage == "checks"  # the door and the checks look at a few samples at once
+
+    v = evaluate(model, (x, y), "linf:0.03", plan=PLAN, batch_size=24, progress=watch)
+    alike(v, judge(batch_size=24))
+    model.full, model.room = True, 0
+    with pytest.raises(ModelError, match="not enough memory for one sample"):
+        evaluate(model, (x, y), "linf:0.03", plan=PLAN, progress=watch)
+
+
+def test_a_verdict_shows_itself_in_one_line():
+    assert "\n" not in repr(judge())
+    assert "robust" in repr(judge())
 
 
 def test_ranks_without_a_store_cannot_meet():

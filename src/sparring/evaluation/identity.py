@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sparring import spec
 from sparring.attack import Attack
-from sparring.evaluation.intake import Samples
+from sparring.data import Samples
 from sparring.problem import Model
 from sparring.threat import ThreatModel
 from sparring.types import Batch

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Transfer
@@ -59,13 +60,14 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return {"fmn": FMN(200), "pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
+    search = partial(APGD, large_radii=isinstance(space, L1))
     return {
-        "margin": APGD(20, loss=margin),
-        "probability": APGD(40, loss=probability_margin),
-        "targets": AllTargets(APGD(25, loss=margin), 9),
+        "margin": search(20, margin),
+        "probability": search(40, probability_margin),
+        "targets": AllTargets(search(25, margin), 9),
         "square": Square(500),
-        "apgd-dlr": APGD(100, loss=dlr),
-        "apgd-ce": APGD(100, loss=cross_entropy),
+        "apgd-dlr": search(100, dlr),
+        "apgd-ce": search(100, cross_entropy),
     }
 
 

@@ -38,8 +38,9 @@ Watch: TypeAlias = Callable[[Progress], None]
 class Clock:
     """Turns finished batches into looks at the progress."""
 
-    def __init__(self, watch: Watch, weights: Mapping[str, float]):
-        self._watch, self._weights, self._names = watch, dict(weights), list(weights)
+    def __init__(self, watch: Watch, stages: Mapping[str, tuple[float, int]]):
+        """`stages` holds, in order, what a sample costs (in any unit), and how many samples the stage takes at most."""
+        self._watch, self._stages, self._names = watch, dict(stages), list(stages)
         self._start = self._last = time.monotonic()
         self._stage, self._done, self._total, self._standing, self._of = "", 0, 0, 0, 1
         self._spent, self._bought = 0.0, 0.0
@@ -54,16 +55,16 @@ class Clock:
         """So many samples are finished, and so many of them no longer stand."""
         now = time.monotonic()
         self._done, self._standing = self._done + done, self._standing - fallen
-        if self._stage in self._weights:
-            self._spent, self._bought = self._spent + now - self._last, self._bought + done * self._weights[self._stage]
+        self._spent, self._bought = self._spent + now - self._last, self._bought + done * self._stages[self._stage][0]
         self._last = now
         self._tell()
 
     def _tell(self) -> None:
-        place = self._names.index(self._stage) if self._stage in self._names else len(self._names)
-        after = sum(self._weights[name] for name in self._names[place + 1 :]) * self._standing
-        left = (self._total - self._done) * self._weights.get(self._stage, 1.0) + after
-        eta = left * self._spent / self._bought if self._bought else None
+        place = self._names.index(self._stage)
+        after = [self._stages[name] for name in self._names[place + 1 :]]
+        left = (self._total - self._done) * self._stages[self._stage][0]
+        left += sum(cost * min(self._standing, most) for cost, most in after)
+        eta = left * self._spent / self._bought if self._bought and place > 0 else None
         robust, elapsed = self._standing / self._of, time.monotonic() - self._start
         self._watch(Progress(self._stage, place, len(self._names), self._done, self._total, robust, elapsed, eta))
 
@@ -79,13 +80,13 @@ def shown(progress: bool | Watch) -> Generator[Watch, None, None]:
     elif not progress:
         yield lambda now: None
     elif sys.stderr.isatty():
-        with _Bar(Console(stderr=True)) as bar:
+        with Bar(Console(stderr=True)) as bar:
             yield bar
     else:
         yield Lines(sys.stderr)
 
 
-class _Bar:
+class Bar:
     """A bar for the stage that runs, with the robust accuracy so far and the time left for all of them."""
 
     def __init__(self, console: Console):
@@ -96,7 +97,7 @@ class _Bar:
         )
         columns = [TextColumn(words[0]), BarColumn(), *(TextColumn(word) for word in words[1:])]
         self._bars = Bars(*columns, console=console)
-        self._task = self._bars.add_task("", total=1, said="")
+        self._task, self._stage = self._bars.add_task("", total=1, said=""), ""
 
     def __enter__(self) -> Watch:
         self._bars.start()
@@ -107,7 +108,9 @@ class _Bar:
 
     def _show(self, now: Progress) -> None:
         what = f"{now.stage} ({min(now.stages_done + 1, now.stages)} of {now.stages})"
-        self._bars.update(self._task, description=what, total=now.total, completed=now.done, said=said(now))
+        news, self._stage = now.stage != self._stage, now.stage
+        bars, task = self._bars, self._task
+        bars.update(task, description=what, total=now.total, completed=now.done, said=said(now), refresh=news)
 
 
 class Lines:

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from sparring.data import Samples
 from sparring.errors import InputError
-from sparring.evaluation import identity
+from sparring.evaluation import identity, intake
 from sparring.evaluation.checks import examine
-from sparring.evaluation.intake import Data, Samples, gather
+from sparring.evaluation.intake import Data, gather
 from sparring.evaluation.metrics import spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
 from sparring.evaluation.progress import Clock, Watch, shown
-from sparring.evaluation.stages import PATIENCE, run
+from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
+from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
 from sparring.evaluation.study import Study
 from sparring.evaluation.verdict import Check, Verdict
@@ -50,14 +52,18 @@ def evaluate(
 ) -> Verdict:
     """Attack the model on every sample, and report how often it stays right.
 
-    `model` maps a batch to logits. `data` is `(x, y)`, `(x, y, ids)`, a Dataset, a DataLoader or an address; inputs lie
-    in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from names to attacks. With `store`,
-    a folder, every finished batch is kept there, and running again does only what is missing; whatever stopped the run
-    has cost at most one batch. No figure depends on `batch_size` (a number, or "auto"), nor on the order of the data
-    where ids are given. `curve` adds a search for the smallest perturbation on about 200 samples. `progress` is True
-    for a display on the terminal, or a callable that is told of every batch. Under torchrun, or with `world`, each
-    process takes its share of the ids, and all return the whole verdict; they meet in `store`. `remarks`, such as the
-    command that was given, are kept beside the versions.
+    `model` maps a batch to logits. `data` is `(x, y)`, `(x, y, ids)`, a Dataset, a DataLoader that does not shuffle, or
+    the address of one; inputs lie in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from
+    names to attacks; a limit of queries holds for each attack on its own. `curve` adds a search for the smallest
+    perturbation on about 200 samples.
+
+    With `store`, a folder, every finished batch is kept there, and running again does only what is missing: whatever
+    stopped the run has cost at most one batch. No figure depends on `batch_size` (a number, or "auto"), nor on the
+    order of the data where ids are given. Under torchrun, or with `world`, each process takes its share of the ids, and
+    all return the whole verdict; they meet in `store`.
+
+    `progress` is True for a display on the terminal, or a callable that is told of every batch. `name` is what the
+    report calls the model; `remarks`, such as the command that was given, are kept beside the versions.
 
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
@@ -76,12 +82,12 @@ def evaluate(
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
         called = name or identity.name_of(model)
         answers = identity.fingerprint(judged, samples.x[:4].to(where))
-        about = {"model": called, "data": samples.name, "batch_size": batch_size, "answers": answers}
+        about = {"model": called, "data": intake.name_of(data), "batch_size": batch_size, "answers": answers}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where)
         size = batch_size if isinstance(batch_size, int) else AUTO.get(where.type, AUTO["cpu"])
         with shown(progress if world.rank == 0 or callable(progress) else False) as watch:
-            clock = Clock(watch, {one: weight(attack) for one, attack in attacks.items()})
+            clock = Clock(watch, _stages(study))
             run(study, size, world, clock)
             checks = _checks(study, world, clock)
     environment = kept.noted("environment")
@@ -98,8 +104,8 @@ def evaluate(
         checks=checks,
         seed=seed,
         model=called,
-        data=samples.name,
-        classes=samples.classes,
+        data=intake.name_of(data),
+        classes=samples.classes or (),
         environment=environment,
     )
 
@@ -124,6 +130,14 @@ def _checks(study: Study, world: World, clock: Clock) -> tuple[Check, ...]:
         else:
             time.sleep(PATIENCE)
     return tuple(Check(**one) for one in noted)
+
+
+def _stages(study: Study) -> dict[str, tuple[float, int]]:
+    """For each stage, what a sample may cost, in passes through the model, and how many samples it takes at most."""
+    n = len(study.asked)
+    attacks = {name: (weight(attack), n) for name, attack in study.attacks.items()}
+    drawn = {CURVE: (weight(study.drawer), min(n, DRAWN))} if study.drawer else {}
+    return {CLEAN: (1.0, n), **attacks, **drawn, CONFIRM: (1.0, n), "checks": (0.0, 0)}
 
 
 def _device(model: Model, wanted: torch.device | str | None) -> torch.device | None:

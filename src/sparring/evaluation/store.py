@@ -71,13 +71,16 @@ class Memory(Store):
     def __init__(self) -> None:
         self._parts: list[tuple[int, Rows, Points]] = []
         self._notes: dict[str, Any] = {}
+        self._joined: Rows | None = None
 
     @property
     def rows(self) -> Rows:
-        return Rows.join([rows for _, rows, _ in self._parts])
+        self._joined = self._joined or Rows.join([rows for _, rows, _ in self._parts])
+        return self._joined
 
     def add(self, place: int, rows: Rows, ids: Ids, x: Tensor) -> None:
         self._parts.append((place, rows, Points(_attack(rows), ids, x)))
+        self._joined = None
 
     def points(self) -> Iterator[Points]:
         yield from (points for _, _, points in sorted(self._parts, key=lambda part: part[0]) if len(points.ids))
@@ -106,6 +109,7 @@ class Disk(Store):
         self._folder, self._record = Folder(address), dict(record)
         self.identity = hashlib.sha256(_json(self._record)).hexdigest()
         self._parts: dict[str, tuple[Rows, str]] = {}
+        self._joined: Rows | None = None
         self._open(about)
         for inside in ("", "rows", "adversarial"):
             self._folder.sweep(inside)
@@ -113,7 +117,8 @@ class Disk(Store):
 
     @property
     def rows(self) -> Rows:
-        return Rows.join([rows for rows, _ in self._parts.values()])
+        self._joined = self._joined or Rows.join([self._parts[name][0] for name in sorted(self._parts)])
+        return self._joined
 
     def add(self, place: int, rows: Rows, ids: Ids, x: Tensor) -> None:
         stem, beside = f"{place:03d}-{_slug(_attack(rows))}-{rows['id'].min():09d}", ""
@@ -127,7 +132,7 @@ class Disk(Store):
         contents = file.getvalue()
         name = f"{stem}-{_hash(contents)}.parquet"
         self._folder.write(f"rows/{name}", contents)
-        self._parts[name] = rows, beside
+        self._parts[name], self._joined = (rows, beside), None
 
     def points(self) -> Iterator[Points]:
         for _, (rows, beside) in sorted(self._parts.items()):
@@ -147,6 +152,7 @@ class Disk(Store):
         names = [name for name in self._folder.names("rows") if not name.startswith(".")]
         fresh = {name: self._parts[name] if name in self._parts else self._part(name) for name in names}
         self._parts = {name: part for name, part in fresh.items() if not part[1] or part[1] in beside}
+        self._joined = None
 
     def _open(self, about: Mapping[str, Any]) -> None:
         names = [name for name in self._folder.names() if not name.startswith(".")]

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sparring.attack import Attack
+from sparring.data import Samples
 from sparring.evaluation import metrics
-from sparring.evaluation.intake import Samples
 from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE, Rows
 from sparring.evaluation.store import Store
 from sparring.problem import Model

@@ -35,7 +35,7 @@ class Check:
     """What to do where it failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Verdict:
     """How often the model is right, and how often it stays right under attack: an upper bound, sample by sample.
 
@@ -183,6 +183,12 @@ class Verdict:
                 "curve": {"eps": eps.tolist(), "accuracy": accuracy.tolist()},
                 "environment": dict(self.environment),
             }
+        )
+
+    def __repr__(self) -> str:
+        """One line, without the tensors."""
+        return (
+            f"Verdict({self.model}, {self.n} samples, {self.threat.space}: robust {100 * self.robust_accuracy:.2f} %)"
         )
 
     def __str__(self) -> str:
