@@ -188,3 +188,10 @@ def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write the report to .*report\.html"):
         write_report(verdict, tmp_path / "file" / "report.html")
+
+
+def test_the_command_that_was_typed_is_how_to_run_again():
+    _, verdict = judge("linf:8/255")
+    view = view_of(replace(verdict, environment={"command": "sparring evaluate net.py:f", "torch": "2"}))
+    assert view.rerun == "sparring evaluate net.py:f"
+    assert view.environment == {"seed": "0", "torch": "2"}

@@ -111,7 +111,7 @@ def view_of(verdict: Judged) -> View:
         int(verdict.costs["forwards"]),
         int(verdict.costs["backwards"]),
         float(verdict.costs["seconds"]),
-        {"seed": str(verdict.seed)} | dict(verdict.environment),
+        {"seed": str(verdict.seed)} | {key: value for key, value in verdict.environment.items() if key != "command"},
         verdict.environment.get("command", "") or _rerun(verdict),
     )
 

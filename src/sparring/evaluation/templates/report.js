@@ -40,4 +40,4 @@ for (const changed of document.querySelectorAll(".changed")) {
 }
 for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
 
-addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("details")) details.open = true; });
+addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("details:not(.quiet)")) details.open = true; });
