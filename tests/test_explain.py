@@ -150,14 +150,13 @@ def test_regions_name_the_classes_they_show():
 
 def test_a_histogram_of_distances_counts_what_was_not_found():
     ax = Figure().subplots()
-    figures.distances(ax, {"a": [1.0, 2.0, 3.0, torch.inf], "b": [torch.inf], "c": [0.5]})
-    legend = ax.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "a (median 2, 1 not found)",
-        "b (none, 1 not found)",
-        "c (median 0.5)",
-    ]
+    figures.distances(ax, {"a": [1.0, 2.0, 3.0, torch.inf], "b": [torch.inf], "c": torch.tensor([0.5, 0.5])})
+    names = [text.get_text().splitlines() for text in ax.texts]
+    assert names == [["a", "median 2, 1 not found"], ["b", "none found"], ["c", "median 0.5"]]
+    tops = [patch.get_data() for patch in ax.patches]
+    areas = [(values - base).sum() for values, _, base in tops]
+    assert areas[1] == 0
+    assert areas[0] == pytest.approx(0.75 * areas[2])  # shares of the group, on one scale
 
 
 def test_a_triptych_has_one_row_a_sample_and_one_scale_of_differences():

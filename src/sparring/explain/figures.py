@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
@@ -44,7 +45,8 @@ def regions(ax: Axes, plane: Plane, *, row: int = 0, names: Sequence[str] | None
         i, j = divmod(int(depth.argmax()), depth.shape[1])
         if depth[i, j] > 0.04 * len(up):
             style = {"color": _dark(PALETTE[c % len(PALETTE)]), "ha": "center", "va": "center", "weight": "bold"}
-            ax.text(across[j].item(), up[i].item(), names[c], style, fontsize=13)
+            text = ax.text(across[j].item(), up[i].item(), names[c], style, fontsize=13)
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
 def loss_map(ax: Axes, plane: Plane, y: Labels, *, row: int = 0) -> None:
@@ -111,25 +113,29 @@ def triptych(
 
 
 def distances(ax: Axes, groups: Mapping[str, ArrayLike], *, bins: int = 30, unit: str = "distance") -> None:
-    """How far samples lie from the boundary: a histogram a group, its median marked and named.
+    """How far samples lie from the boundary: a histogram a group, one above the other, with its median.
 
-    Infinite distances (nothing was found) are left out of the bars and counted in the name.
+    All share one scale, on which areas are shares of the group. Infinite distances (nothing was found) have no bar, and
+    are counted beside the median.
     """
-    finite = {name: (np.asarray(d)[np.isfinite(d)], np.asarray(d).size) for name, d in groups.items()}
-    top = max((d.max() for d, _ in finite.values() if d.size), default=1.0)
-    edges = np.linspace(0, top, bins + 1).tolist()
-    for i, (name, (d, total)) in enumerate(finite.items()):
-        colour = PALETTE[i % len(PALETTE)]
-        lost = f", {total - d.size} not found" if d.size < total else ""
-        middle = f"median {np.median(d):.2g}" if d.size else "none"
-        share = np.full(d.size, 1 / max(total, 1))
-        ax.hist(d, edges, weights=share, histtype="stepfilled", color=colour, alpha=0.25)
-        ax.hist(d, edges, weights=share, histtype="step", color=colour, linewidth=1.8, label=f"{name} ({middle}{lost})")
+    arrays = {name: np.asarray(d, dtype=float) for name, d in groups.items()}
+    found = {name: d[np.isfinite(d)] for name, d in arrays.items()}
+    top = max((d.max() for d in found.values() if d.size), default=1.0)
+    shares = [np.histogram(d, bins, (0, top))[0] / max(arrays[name].size, 1) for name, d in found.items()]
+    tallest = max(share.max() for share in shares) or 1.0
+    for i, (name, d) in enumerate(found.items()):
+        colour, floor = PALETTE[i % len(PALETTE)], float(len(found) - 1 - i)
+        level = (floor + 0.8 * shares[i] / tallest).tolist()
+        ax.stairs(level, np.linspace(0, top, bins + 1).tolist(), baseline=floor, fill=True, color=colour, alpha=0.55)
+        ax.axhline(floor, color=FAINT, linewidth=0.6)
+        middle = f"median {np.median(d):.2g}" if d.size else "none found"
+        lost = f", {arrays[name].size - d.size} not found" if 0 < d.size < arrays[name].size else ""
+        ax.text(top, floor + 0.5, f"{name}\n{middle}{lost}", color=_dark(colour), ha="right", va="center")
         if d.size:
-            ax.axvline(float(np.median(d)), color=colour, linewidth=1.5, linestyle=(0, (4, 3)))
-    ax.set(xlabel=unit, ylabel="share of samples", xlim=(0, top))
-    ax.legend(frameon=False)
+            ax.vlines(float(np.median(d)), floor, floor + 0.85, color=_dark(colour), linewidth=2)
+    ax.set(xlabel=unit, yticks=[], xlim=(0, top), ylim=(0, len(found)))
     bare(ax)
+    ax.spines["left"].set_visible(False)
 
 
 def accuracy_curve(
