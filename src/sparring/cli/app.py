@@ -2,16 +2,16 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from sparring.cli.asked import Asked
 from sparring.cli.guard import ASKED_WRONGLY, STOP, STOPPED, guarded, say
-
-if TYPE_CHECKING:
-    from sparring.cli.job import Asked
 
 app = typer.Typer(
     name="sparring",
@@ -90,8 +90,6 @@ def evaluate(
     Stopped at any moment, the same command goes on where it was. MODEL may also be a function in a Python file that
     describes the whole run: it returns dict(model=…, data=…, threat=…, plan=…), and --data and --threat are left out.
     """
-    from sparring.cli.job import Asked
-
     _run(
         Asked(
             model,
@@ -135,8 +133,6 @@ def attack(
     debug: Debug = False,
 ) -> None:
     """Run one attack by name, and keep the adversarial inputs and the rows."""
-    from sparring.cli.job import Asked
-
     _run(
         Asked(
             model,
@@ -169,10 +165,12 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write report.html and verdict.json anew from what is stored; an unfinished run is finished first."""
-    from sparring.cli.job import kept
+    with waiting("starting", quiet):
+        from sparring.cli.job import kept
 
-    folder = folder.resolve()
-    _run(kept(folder), folder, fresh=False, quiet=quiet, as_json=as_json)
+        folder = folder.resolve()
+        asked = kept(folder)
+    _run(asked, folder, fresh=False, quiet=quiet, as_json=as_json)
 
 
 @app.command("list")
@@ -198,7 +196,8 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Attack, measure and harden a small network on digits that come with the package, and measure it again."""
-    from sparring.demo import run
+    with waiting("starting", quiet):
+        from sparring.demo import run
 
     page = run(out, fresh=fresh, quiet=quiet)
     if open_report:
@@ -215,13 +214,19 @@ def about(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-def _run(asked: "Asked", out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> None:
-    """Do it, keep it, show it."""
-    from sparring.cli.job import clear, keep, place, prepare
-    from sparring.cli.show import console, verdict
+def waiting(why: str, quiet: bool) -> AbstractContextManager[object]:
+    """Something that moves on the terminal, until there is more to see."""
+    return nullcontext() if quiet or not sys.stderr.isatty() else Console(stderr=True).status(why)
 
-    job = prepare(asked)
-    folder = place(asked, job, out)
+
+def _run(asked: Asked, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> None:
+    """Do it, keep it, show it."""
+    with waiting("loading the model and the data", quiet):
+        from sparring.cli.job import clear, keep, place, prepare
+        from sparring.cli.show import console, verdict
+
+        job = prepare(asked)
+        folder = place(asked, job, out)
     if fresh:
         clear(folder)
     try:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from sparring.cli.asked import Asked
 from sparring.cli.names import attack, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
@@ -33,25 +34,6 @@ UNNAMED = {"data", "batch_size", "device"}
 """What the name of a folder does not tell apart."""
 OWN = (RECORD, "plan.json", "environment.json", "checks.json", "verdict.json", "report.html", "adversarial.safetensors")
 """The files of a store, beside its folders `rows` and `adversarial`."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A run as it was typed: what is kept in `run.json`, so that `sparring report DIR` can find everything again."""
-
-    model: str
-    data: str | None = None
-    threat: str | None = None
-    plan: str | None = None
-    attack: str | None = None
-    settings: tuple[str, ...] = ()
-    goal: str | None = None
-    access: str | None = None
-    queries: int | None = None
-    limit: int | None = None
-    seed: int | None = None
-    batch_size: int | None = None
-    device: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def verdict(found: Verdict, folder: Path) -> Table:
     table.add_column(overflow="fold")
     for check in found.doubts:
         table.add_row("[bold red]failed check[/]", f"[red]{escape(f'{check.name}: {check.meaning} {check.advice}')}[/]")
-    table.add_row("clean accuracy", share(found.clean_accuracy, found.clean_interval))
-    table.add_row("robust accuracy", f"[bold]{share(found.robust_accuracy, found.interval)}[/]")
+    table.add_row("clean accuracy", _share(found.clean_accuracy, found.clean_interval))
+    table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
     if found.threat.space.eps is None:
         table.add_row("median distance", f"{found.median_distance:.4g}")
     broke = ", ".join(f"{one.attack} {one.owned}" for one in found.by_attack() if one.owned)
@@ -111,6 +111,5 @@ def _threat(found: Verdict) -> str:
     return escape(" · ".join([*parts, threat.access.name.lower(), *limit]))
 
 
-def share(value: float, interval: tuple[float, float]) -> str:
-    """An accuracy in percent, and its interval."""
+def _share(value: float, interval: tuple[float, float]) -> str:
     return f"{100 * value:.2f} %   [dim]95 % interval {100 * interval[0]:.2f} … {100 * interval[1]:.2f} %[/]"

@@ -85,7 +85,7 @@ def train(
     loss is no longer a number.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size, start = _size(data), time.monotonic()
+    size = _size(data)
     if not parameters:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
@@ -96,6 +96,7 @@ def train(
     descent = optimizer(parameters, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda t: one_cycle(t, epochs * batches))
     record: list[Epoch] = []
+    start = time.monotonic()
 
     def step(epoch: int, seen: int, loss: float, figures: Mapping[str, float]) -> Step:
         done, elapsed = epoch * size + seen, time.monotonic() - start

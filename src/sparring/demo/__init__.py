@@ -1,5 +1,5 @@
 """The demonstration: attack a small network, measure it, harden it, measure it again, and write it all down."""
 
-from sparring.demo.story import run
+from sparring.demo.story import Scale, run
 
-__all__ = ["run"]
+__all__ = ["Scale", "run"]
