@@ -2,6 +2,7 @@
 
 from sparring.attack import AllTargets, Cascade, Transfer, restarts
 from sparring.attacks.apgd import APGD, APGDT
+from sparring.attacks.autoattack import autoattack
 from sparring.attacks.carlini_wagner import CarliniWagner
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
@@ -25,5 +26,6 @@ __all__ = [
     "DeepFool",
     "Square",
     "Transfer",
+    "autoattack",
     "restarts",
 ]
