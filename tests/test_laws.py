@@ -274,8 +274,8 @@ def test_settings_survive_json(entry, space):
 
     from sparring import spec
 
-    text = json.dumps(spec.to_json(entry.attack), allow_nan=False)
-    assert spec.from_json(json.loads(text)) == entry.attack
+    text = json.dumps(spec.write(entry.attack), allow_nan=False)
+    assert spec.read(json.loads(text)) == entry.attack
 
 
 @each_attack

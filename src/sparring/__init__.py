@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparring import attacks, goals, losses, spaces
-    from sparring.attack import Attack, Cascade, Transfer, restarts
+    from sparring import attacks, goals, losses, models, spaces
+    from sparring.attack import AllTargets, Attack, Cascade, Transfer, restarts
+    from sparring.data import load_data
     from sparring.errors import (
         AccessError,
         InputError,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sparring.evaluation import Verdict, evaluate
     from sparring.goals import Targeted, Untargeted
     from sparring.ledger import Result
+    from sparring.models import Averaged, Ensemble, Normalized
     from sparring.spaces import L0, L1, L2, Linf
     from sparring.threat import Access, ThreatModel
 
@@ -29,12 +31,16 @@ __all__ = [
     "L2",
     "Access",
     "AccessError",
+    "AllTargets",
     "Attack",
+    "Averaged",
     "Cascade",
+    "Ensemble",
     "InputError",
     "Linf",
     "MissingExtraError",
     "ModelError",
+    "Normalized",
     "Result",
     "SparringError",
     "SpecError",
@@ -47,14 +53,17 @@ __all__ = [
     "attacks",
     "evaluate",
     "goals",
+    "load_data",
     "losses",
+    "models",
     "restarts",
     "spaces",
 ]
 
 
 _HOMES = {
-    "attack": ("Attack", "Cascade", "Transfer", "restarts"),
+    "attack": ("AllTargets", "Attack", "Cascade", "Transfer", "restarts"),
+    "data": ("load_data",),
     "errors": (
         "AccessError",
         "InputError",
@@ -67,6 +76,7 @@ _HOMES = {
     "evaluation": ("Verdict", "evaluate"),
     "goals": ("Targeted", "Untargeted"),
     "ledger": ("Result",),
+    "models": ("Averaged", "Ensemble", "Normalized"),
     "spaces": ("L0", "L1", "L2", "Linf"),
     "threat": ("Access", "ThreatModel"),
 }
@@ -75,7 +85,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Everything is imported when first asked for: the command's --help does not wait for torch."""
-    if name in ("attacks", "goals", "losses", "spaces"):
+    if name in ("attacks", "goals", "losses", "models", "spaces"):
         return import_module(f"sparring.{name}")
     for home, names in _HOMES.items():
         if name in names:
