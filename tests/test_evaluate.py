@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from io import StringIO
 from pathlib import Path
 
@@ -472,3 +473,55 @@ def test_a_verdict_shows_itself_in_one_line():
 def test_ranks_without_a_store_cannot_meet():
     with pytest.raises(InputError, match="need a store to meet in"):
         judge(world=World(0, 2))
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The folder of models, data and per-sample truths that other people published."""
+    folder = Path(os.environ.get("SPARRING_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not (folder / "load.py").is_file():
+        pytest.skip("needs the published models and data: set SPARRING_DATA")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # its loader leaves a file open
+        patch.syspath_prepend(str(folder))
+        import load
+    return folder, load
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "data", "eps", "truth"),
+    [
+        ("cifar_resnet2b", "cifar10_test", 2 / 255, "cifar_resnet2b_2over255"),
+        ("cifar_cnn_a_mix", "cifar10_test", 2 / 255, "cifar_cnn_a_mix_2over255"),
+        ("mnist_kw_eps0.1", "mnist_test", 0.1, "mnist_kw_eps0.1_.1"),
+    ],
+)
+def test_the_standard_plan_leaves_no_more_standing_than_autoattack_and_breaks_nothing_certified(
+    published, name, data, eps, truth
+):
+    folder, load = published
+    many = load.data(data)
+    v = evaluate(load.model(name), (load.images(many)[:60], many["y"][:60].long()), Linf(eps), curve=False)
+    standing = dict(zip(v.tally.ids.tolist(), v.tally.standing.tolist(), strict=True))
+    reference, bound = (
+        torch.load(folder / "truth" / f"{kind}_{truth}.pt", weights_only=True) for kind in ("aa", "cert")
+    )
+    kept = {int(i): bool(r) for i, r in zip(reference["idx"], reference["robust_after_AA"], strict=True) if i < 60}
+    assert len(kept) == 60
+    assert [i for i, robust in kept.items() if standing[i] and not robust] == []
+    proved = [int(i) for i, sure in zip(bound["idx"], bound["certified"], strict=True) if sure and i < 60]
+    assert all(standing[i] for i in proved)
+    assert v.doubts == ()
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_binarised_network_is_not_believed(published):
+    _, load = published
+    boxes, model = load.vnn("traffic_bnn_30"), load.model("gtsrb_bnn_30")
+    x = ((boxes["lo"] + boxes["hi"]) / 2).unique(dim=0)
+    v = evaluate(model, (x, model(x).argmax(1)), Linf(1 / 255))
+    doubts = {check.name for check in v.doubts}
+    assert {"gradients exist", "an unbounded attack succeeds", "seeing less finds no more"} <= doubts

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Transfer
-from sparring.attacks import APGD, FAB, FMN, PGD, CarliniWagner, Square, autoattack
+from sparring.attacks import APGD, FAB, FMN, PGD, Square, autoattack
 from sparring.errors import InputError
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.losses import cross_entropy, dlr, margin, probability_margin
@@ -75,19 +75,17 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
     """A first impression: twenty gradients a sample, or two hundred queries. Its verdict flatters the model."""
     space = threat.space
     if space.eps is None:
-        return dict(list(_smallest(threat).items())[:1])
+        return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
     ours: dict[str, Attack] = {"pgd": PGD(20, loss=margin)}
     return ours if not isinstance(space, Linf | L2 | L1) or threat.access >= PGD().access else {"square": Square(200)}
 
 
 def _smallest(threat: ThreatModel) -> dict[str, Attack]:
-    """Attacks that minimise the distance."""
-    fmn: dict[str, Attack] = {"fmn": FMN(100)}
-    if isinstance(threat.space, L0):
-        return fmn
-    if isinstance(threat.space, L2):
-        return fmn | {"fab-t": AllTargets(FAB(50), 9), "carlini-wagner": CarliniWagner(200, searches=5, rate=0.02)}
-    return fmn | {"fab-t": AllTargets(FAB(50), 9)} if isinstance(threat.space, Linf | L1) else {}
+    """Attacks that minimise the distance: FMN towards any class and towards each, and FAB, which searches otherwise."""
+    if not isinstance(threat.space, Ball):
+        return {}
+    fmn: dict[str, Attack] = {"fmn": FMN(200), "targets": AllTargets(FMN(50), 9)}
+    return fmn if isinstance(threat.space, L0) else fmn | {"fab-t": AllTargets(FAB(30), 9)}
 
 
 def smallest(threat: ThreatModel, steps: int = 50) -> Attack | None:

@@ -212,7 +212,9 @@ class Verdict:
 
 def _lines(verdict: Verdict) -> list[str]:
     """Doubts first, then the figures, then who broke what."""
-    lines = [f"DOUBT  {check.name}: {check.meaning} {check.advice}".rstrip() for check in verdict.doubts]
+    lines = [
+        f"DOUBT  {check.name}: {'; '.join(filter(None, (check.meaning, check.advice)))}" for check in verdict.doubts
+    ]
     lines.append(f"{verdict.model} on {verdict.n} samples, {verdict.threat.space}")
     for name, share, (low, high) in (
         ("clean accuracy", verdict.clean_accuracy, verdict.clean_interval),
