@@ -1,8 +1,9 @@
 """The verbs. What they need of torch, each imports for itself."""
 
 import json
+import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -258,7 +259,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         say(STOP)
         code = STOPPED
-    except BrokenPipeError:  # whoever read our output has gone, as `head` does
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does, and nobody is to be told
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

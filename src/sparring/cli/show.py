@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sparring.cli.names import all_losses, defaults, makers
 from sparring.directions import Direction
-from sparring.evaluation import Verdict
+from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
 from sparring.evaluation.progress import clock
 from sparring.threat import NORMS, as_threat
@@ -30,7 +30,7 @@ def verdict(found: Verdict, folder: Path) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for check in found.doubts:
-        table.add_row("[bold red]failed check[/]", f"[red]{escape(f'{check.name}: {check.meaning} {check.advice}')}[/]")
+        table.add_row("[bold red]failed check[/]", f"[red]{escape(doubt(check))}[/]")
     table.add_row("clean accuracy", _share(found.clean_accuracy, found.clean_interval))
     table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
     if found.threat.space.eps is None:
@@ -44,6 +44,12 @@ def verdict(found: Verdict, folder: Path) -> Table:
     table.add_row("checks", f"{len(known) - len(found.doubts)} of {len(known)} passed")
     table.add_row("report", escape(str(folder / "report.html")))
     return table
+
+
+def doubt(check: Check) -> str:
+    """What a failed check saw, and what to do."""
+    advice = f" {check.advice[0].upper()}{check.advice[1:].rstrip('.')}." if check.advice else ""
+    return f"{check.name}: {check.meaning.rstrip('.')}.{advice}"
 
 
 def catalogue(what: str) -> Table:
