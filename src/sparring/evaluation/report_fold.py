@@ -164,7 +164,9 @@ def _curve(verdict: Judged) -> Curve:
     else:
         scale = np.array(metrics.interval(clean, len(ids), 0.975))
         shares = (accuracy[kept] * len(ids) / max(clean, 1)).tolist()
-        bounds = np.array([metrics.interval(round(share * drawn), drawn, 0.975) for share in shares]) * scale
+        bounds = (
+            np.array([metrics.interval(round(share * drawn), drawn, 0.975) for share in shares]).reshape(-1, 2) * scale
+        )
     low, high = bounds.reshape(-1, 2).T
     return Curve(eps[kept], accuracy[kept], low, high, drawn)
 
