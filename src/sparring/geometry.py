@@ -42,6 +42,8 @@ def unit(delta: Delta, p: float) -> Delta:
 
 def clip(value: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     """Each entry brought between its bounds, which may be numbers or tensors."""
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        return value.clamp(low, high)
     value = torch.maximum(value, low) if isinstance(low, Tensor) else value.clamp_min(low)
     return torch.minimum(value, high) if isinstance(high, Tensor) else value.clamp_max(high)
 
@@ -59,13 +61,12 @@ def project_l2(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     feasible. It ends after a handful of rounds; sixteen are enough for images, and stopping short costs exactness
     only.
     """
-    limit = torch.where(v > 0, high, -low).clamp_min(0)
-    size, square = v.abs(), v.square()
+    limit = torch.where(v > 0, high, -low).clamp(0, 1e18)
+    size, square, most = v.abs(), v.square(), limit.square()
     scale = (eps / norm(v, 2).clamp_min(TINY)).clamp_max(1)
     for _ in range(16):
-        clipped = scale[:, None] * size >= limit
-        spent = limit.square().where(clipped, 0.0).sum(1)
-        left = square.where(~clipped, 0.0).sum(1)
+        free = (scale[:, None] * size < limit).to(v.dtype)
+        left, spent = torch.linalg.vecdot(square, free), torch.linalg.vecdot(most, 1 - free)
         longer = ((eps.square() - spent).clamp_min(0) / left.clamp_min(TINY**2)).sqrt().clamp_max(1)
         longer = torch.maximum(scale, longer)
         if v.device.type == "cpu" and torch.equal(longer, scale):  # a look is free here and a wait elsewhere

@@ -83,7 +83,8 @@ class Ball(Space):
         ideal = x + delta
         with torch.no_grad():
             y = geometry.clip(ideal, *self.box)
-            y = torch.where((y - x).abs() > delta.abs(), geometry.toward(y, x), y)
+            over = (y - x).abs() > delta.abs()
+            y = torch.addcmul(y, geometry.toward(y, x) - y, over.to(y.dtype))  # what `where` gives, at a fraction
         return ideal + (y - ideal).detach() if delta.requires_grad else y
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
@@ -97,8 +98,12 @@ class Ball(Space):
         return flat.reshape(delta.shape)
 
     def contains(self, x: Batch, delta: Delta) -> Mask:
-        low, high = self._bounds(x)
-        inside = ((delta >= low - SLACK) & (delta <= high + SLACK)).flatten(1).all(1)
+        (low, high), y = self.box, x + delta
+        if isinstance(low, Tensor) or isinstance(high, Tensor):
+            inside = ((y >= low - SLACK) & (y <= high + SLACK)).flatten(1).all(1)
+        else:
+            least, most = torch.aminmax(y.flatten(1), dim=1)
+            inside = (least >= low - SLACK) & (most <= high + SLACK)
         return inside if self.eps is None else inside & (self.distance(x, delta) <= self._eps(x) * (1 + SLACK))
 
     def _eps(self, x: Batch) -> PerSample:
@@ -106,8 +111,8 @@ class Ball(Space):
         return eps if isinstance(eps, Tensor) else x.new_full((len(x),), eps)
 
     def _bounds(self, x: Batch) -> tuple[Delta, Delta]:
-        """What the box leaves of each change: low ≤ 0 ≤ high."""
-        return (self.box[0] - x).clamp_max(0), (self.box[1] - x).clamp_min(0)
+        """What the box leaves of each change: low ≤ 0 ≤ high, for inputs inside it."""
+        return self.box[0] - x, self.box[1] - x
 
     def _parts(self) -> tuple[float | Tensor | None, ...]:
         return (self.eps, *self.box)
