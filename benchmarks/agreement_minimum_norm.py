@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("-n", type=int, default=50, help="how many samples")
     parser.add_argument("-a", "--attack", action="append", choices=["fmn", "deepfool", "cw", "fab", "fab-t"])
+    parser.add_argument("--step", type=float, default=1.0, help="FMN's first step")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -45,7 +46,7 @@ def main() -> None:
     print(f"{args.model}, {args.n} samples, {len(x)} of them right\n")
     head = "| attack | norm | library | fooled % | median | mean of common | seconds |"
     print(head, "|---" * (head.count("|") - 1) + "|", sep="\n")
-    for (name, p), contenders in table(10).items():
+    for (name, p), contenders in table(10, args.step).items():
         if name in (args.attack or [name]):
             compare(name, p, contenders, model, x, y)
 
@@ -71,7 +72,7 @@ def compare(name: str, p: float, contenders: dict[str, Run], model: nn.Module, x
         )
 
 
-def table(classes: int) -> dict[tuple[str, float], dict[str, Run]]:
+def table(classes: int, step: float) -> dict[tuple[str, float], dict[str, Run]]:
     """Every attack and norm, and who can run it: ours first."""
     import foolbox
     from adv_lib.attacks import carlini_wagner_l2, df, fab, fmn
@@ -84,9 +85,9 @@ def table(classes: int) -> dict[tuple[str, float], dict[str, Run]]:
     peers = {0: fb.L0FMNAttack, 1: fb.L1FMNAttack, 2: fb.L2FMNAttack, math.inf: fb.LInfFMNAttack}
     for p, peer in peers.items():
         rows["fmn", p] = {
-            "sparring": ours(FMN(steps=100), p),
-            "adv-lib": lambda m, x, y, p=p: fmn(m, x, y, norm=p, steps=100),
-            "foolbox": fool(peer(steps=100)),
+            "sparring": ours(FMN(steps=100, step=step), p),
+            "adv-lib": lambda m, x, y, p=p: fmn(m, x, y, norm=p, steps=100, α_init=step),
+            "foolbox": fool(peer(steps=100, max_stepsize=step)),
         }
     for p, peer in {2: fb.L2DeepFoolAttack, math.inf: fb.LinfDeepFoolAttack}.items():
         rows["deepfool", p] = {
