@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -373,6 +375,24 @@ def test_a_plan_keeps_to_what_the_threat_grants():
         plan_for(attacks.PGD(), scores)
 
 
+def test_an_attack_that_does_not_fit_is_refused_before_the_first_one_runs(tmp_path):
+    told = []
+    with pytest.raises(InputError, match="Square works in Linf"):
+        judge("l0:3", {"pgd": attacks.PGD(5), "square": attacks.Square(20)}, progress=told.append, store=tmp_path)
+    assert told == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="needs an eps"):
+        judge("l2", {"fmn": attacks.FMN(5), "pgd": attacks.PGD(5)}, progress=told.append)
+    assert told == []
+
+
+def test_success_against_queries_ends_at_what_the_plan_broke():
+    v = judge(curve=False)
+    queries, share = v.success_by_queries()
+    assert (np.diff(queries) > 0).all()
+    assert share[-1] == pytest.approx(1 - v.robust_accuracy / v.clean_accuracy)
+
+
 @pytest.mark.parametrize("plan", ["nonsense", {}, {"clean": attacks.PGD()}, {"a": 3}])
 def test_a_plan_that_is_none_is_refused(plan):
     with pytest.raises(InputError):
@@ -391,38 +411,41 @@ def test_the_standard_plan_runs_in_every_norm(threat):
 
 
 SCRIPT = """
-import json, os, sys
+import sys
 sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from evaluated import PLAN, toy
 from sparring.evaluation import evaluate
 model, x, y = toy()
-v = evaluate(model, (x, y), "linf:0.03", plan=PLAN, store={store!r}, batch_size={batch})
-rank = os.environ.get("RANK", "all")
-open({store!r} + "-" + rank + ".json", "w").write(json.dumps(v.robust_accuracy))
+evaluate(model, (x, y), "linf:0.03", plan=PLAN, store={store!r}, batch_size={batch})
 """
 
 
-def started(store, batch, **environment):
+def started(store, batch):
     """The toy evaluation in a process of its own."""
     script = SCRIPT.format(tests=str(Path(__file__).parent), store=str(store), batch=batch)
-    return subprocess.Popen([sys.executable, "-c", script], env=os.environ | environment)
+    return subprocess.Popen([sys.executable, "-c", script])
 
 
 def test_two_ranks_do_what_one_process_does(tmp_path):
-    ranks = [started(tmp_path / "run", 4, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
-    assert [rank.wait(120) for rank in ranks] == [0, 0]
-    both = judge(batch_size=4, store=tmp_path / "run")
-    alike(both, judge(batch_size=4))
-    found = [json.loads((tmp_path / f"run-{rank}.json").read_text()) for rank in range(2)]
-    assert found == [both.robust_accuracy] * 2
-    first, second = both.rows["id"] % 2 == 0, both.rows["id"] % 2 == 1
-    assert first.any()
-    assert second.any()
+    def rank(number):
+        return judge(batch_size=4, store=tmp_path / "run", world=World(number, 2))
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(rank, range(2)))
+    single = judge(batch_size=4)
+    for verdict in both:
+        alike(verdict, single)
+        assert torch.allclose(verdict.x_adv, single.x_adv)
+        assert verdict.checks == single.checks
+    mixed = [{id % 2 for id in pq.read_table(part)["id"].to_pylist()} for part in (tmp_path / "run").glob("rows/*")]
+    assert {0} in mixed
+    assert {1} in mixed
+    assert {0, 1} not in mixed
 
 
-@pytest.mark.parametrize("parts", [*random.Random(4).choices(range(1, 60), k=2)])
+@pytest.mark.parametrize("parts", [random.Random(4).randrange(1, 60)])
 def test_a_run_that_is_killed_ends_with_the_same_rows_when_it_is_run_again(tmp_path, parts):
     folder = tmp_path / "run"
     process = started(folder, 1)

@@ -186,6 +186,16 @@ def test_a_damaged_plan_is_named(copied, contents):
         run(folder)
 
 
+def test_damaged_checks_are_named_and_done_again_once_deleted(copied):
+    folder, verdict = copied
+    for contents in ('[{"nonsense": 1}]', "3", "{"):
+        (folder / "checks.json").write_text(contents)
+        with pytest.raises(StoreError, match=r"checks.json is damaged .* delete"):
+            run(folder)
+    (folder / "checks.json").unlink()
+    assert run(folder).checks == verdict.checks
+
+
 def test_a_part_of_another_run_is_refused(copied, tmp_path):
     folder, _ = copied
     run(tmp_path / "other", seed=1)

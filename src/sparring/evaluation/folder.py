@@ -63,7 +63,7 @@ class Folder:
 
         try:
             self._try(put, f"cannot write {self.at(name)}")
-        except StoreError:
+        except BaseException:  # an interrupt as well leaves nothing half done behind
             self._forget(temporary)
             raise
 

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from sparring.attack import Attack
 from sparring.data import Samples
-from sparring.errors import InputError
+from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
 from sparring.evaluation.checks import examine
 from sparring.evaluation.intake import Data, gather
@@ -77,7 +78,7 @@ def evaluate(
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
-        _enter(judged, samples, question, where)
+        _enter(judged, samples, question, attacks, where)
         drawer = smallest(question) if curve and question.space.eps is not None else None
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
         called = name or identity.name_of(model)
@@ -110,14 +111,20 @@ def evaluate(
     )
 
 
-def _enter(model: Model, samples: Samples, threat: ThreatModel, device: torch.device) -> None:
-    """Look at all inputs, and at what the model says of a few, before anything is kept."""
+def _enter(
+    model: Model, samples: Samples, threat: ThreatModel, attacks: Mapping[str, Attack], device: torch.device
+) -> None:
+    """Look at all inputs, at what the model says of a few, and at whether every attack fits, before any work is done."""
     check(samples.x, samples.y, threat.space)
     if not bool(threat.goal.applies(samples.y).any()):
         raise InputError(f"there is nothing to ask: every label is the class that {threat.goal} wants")
     threat.space.bind(samples.x)
     few = torch.from_numpy(spread(np.arange(len(samples.x)), FEW)).to(samples.x.device)
-    door(model, samples.x[few].to(device), samples.y[few].to(device), threat.space.at(few).box)
+    x, y = samples.x[few].to(device), samples.y[few].to(device)
+    door(model, x, y, threat.space.at(few).box)
+    once = replace(threat, space=threat.space.at(few[:1]), queries=1)  # a rehearsal: the clean look spends it
+    for attack in attacks.values():
+        attack(model, x[:1], y[:1], once)
 
 
 def _checks(study: Study, world: World, clock: Clock) -> tuple[Check, ...]:
@@ -129,7 +136,12 @@ def _checks(study: Study, world: World, clock: Clock) -> tuple[Check, ...]:
             study.store.note("checks", [asdict(one) for one in examine(study)])
         else:
             time.sleep(PATIENCE)
-    return tuple(Check(**one) for one in noted)
+    try:
+        return tuple(Check(**one) for one in noted)
+    except TypeError as error:
+        raise StoreError(
+            f"checks.json is damaged ({error}); delete it and run again: only the checks are redone"
+        ) from error
 
 
 def _stages(study: Study) -> dict[str, tuple[float, int]]:

@@ -71,6 +71,7 @@ class Study:
         owner = dict(zip(tally.ids.tolist(), tally.by, strict=True))
         for points in self.store.points():
             mine = [i for i, one in enumerate(points.ids.tolist()) if owner.get(one) == points.attack]
+            owner |= dict.fromkeys(points.ids[mine].tolist())  # a batch that was done twice counts once, as its rows do
             places = torch.from_numpy(self.places(points.ids[mine]))
             x[places.to(x.device)] = points.x[mine].to(x)
         return x

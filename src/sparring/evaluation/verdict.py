@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import save
 from torch import Tensor
 
@@ -138,6 +138,10 @@ class Verdict:
             return np.zeros(0), np.zeros(0)
         eps, accuracy = metrics.curve(self.distances[known])
         return eps, accuracy * self.clean_accuracy
+
+    def success_by_queries(self) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """The share of rightly classified samples that fell within so many forwards, the plan's attacks in order."""
+        return metrics.success_by_queries(self.rows)
 
     def labels(self, stage: str = CLEAN) -> dict[int, int]:
         """The class that the model names for each sample: at its clean input, or at `x_adv` with stage `confirm`."""
