@@ -1,7 +1,9 @@
 """The real models and data that some tests need: in the folder SPARRING_DATA, or in ../shared/data."""
 
+import gc
 import os
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,11 @@ def loader() -> ModuleType:
     """The data's own loader."""
     sys.path.insert(0, str(FOLDER))
     try:
-        import load
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it leaves its manifest open
+            import load
+
+            gc.collect()
     finally:
         sys.path.remove(str(FOLDER))
     return load
