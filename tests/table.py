@@ -45,7 +45,7 @@ TABLE = (
     Entry("apgd-t", a.APGDT(steps=8, classes=3), LP),
     Entry("apgd-large", a.APGD(steps=30, large_radii=True), (L1,)),
     Entry("square", a.Square(queries=200), LP, exact=False),
-    Entry("fab", a.FAB(steps=20), LP, free=True),
+    Entry("fab", a.FAB(steps=20, classes=4), LP, free=True),
     Entry("fab-t", a.AllTargets(a.FAB(steps=20), 3), LP, free=True),
     Entry("fmn", a.FMN(steps=100), (Linf, L2, L1, L0), free=True),
     Entry("deepfool", a.DeepFool(), (L2, Linf), free=True),
