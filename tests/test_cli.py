@@ -40,6 +40,9 @@ def net():
         layer.bias.copy_(-layer.weight.sum(1) / 2)
     return nn.Sequential(nn.Flatten(), layer)
 
+def small():
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+
 def data():
     x = torch.rand(24, 1, 3, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -233,6 +236,33 @@ def test_an_attack_by_name_keeps_inputs_that_fool_the_model(sparring: Command):
     fooled = nets().net()(found["x_adv"]).argmax(1) != y
     assert 0 < fooled.double().mean() == pytest.approx(1 - verdict["robust_accuracy"])
     assert (found["x_adv"] - x).abs().max() <= 0.3 * (1 + 1e-6)
+
+
+def test_a_free_threat_is_answered_by_a_distance(sparring: Command):
+    ended = sparring("attack", "nets.py:net", "--data", "nets.py:data", "-t", "l2", "-a", "fmn", "-q", "--out", "here")
+    median = json.loads(Path("here/verdict.json").read_text())["median_distance"]
+    assert f"{median:.4g}" in ended.out
+    assert "robust accuracy" not in ended.out
+
+
+def test_images_are_resized_where_that_is_asked_for(sparring: Command):
+    ended = sparring("evaluate", "nets.py:small", "--resize", "2", *QUICK, "--out", "here")
+    assert (ended.code, ended.err) == (0, "")
+    assert load_file("here/adversarial.safetensors")["x_adv"].shape == (24, 1, 2, 2)
+
+
+def test_one_of_several_processes_speaks_for_all(sparring: Command, monkeypatch: pytest.MonkeyPatch):
+    sparring(*FINE)
+    Path("there/verdict.json").unlink()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert sparring(*FINE) == (0, "", "")
+    assert not Path("there/verdict.json").exists()
+    ended = sparring(*FINE, "--fresh")
+    assert (ended.code, "several processes" in ended.err) == (2, True)
+    monkeypatch.setenv("RANK", "0")
+    assert "robust accuracy" in sparring(*FINE).out
+    assert Path("there/verdict.json").exists()
 
 
 def test_fresh_forgets_a_run_and_nothing_else(sparring: Command):

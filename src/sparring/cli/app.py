@@ -18,6 +18,7 @@ app = typer.Typer(
     name="sparring",
     help="Attack, measure and harden vision models.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,6 +47,12 @@ Goal = Annotated[str | None, typer.Option(help="untargeted, or targeted:CLASS", 
 Sees = Annotated[str | None, typer.Option("--access", help="gradients, scores or decisions", show_default="gradients")]
 Queries = Annotated[int | None, typer.Option(min=1, help="Forward passes a sample may cost", show_default="no limit")]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many samples")]
+Side = Annotated[
+    int | None,
+    typer.Option(
+        "--resize", min=1, help="Scale and crop images to so many pixels a side", show_default="as the model says"
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Decides every random draw", show_default="0")]
 Size = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Samples in a batch", show_default="auto")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="cuda if there is one")]
@@ -64,7 +71,7 @@ class Kind(StrEnum):
     losses = "losses"
 
 
-@app.command()
+@app.command(epilog="For example: `sparring evaluate net.py:make --data test.npz --threat linf:8/255 --out verdict`")
 @guarded
 def evaluate(
     model: Model,
@@ -78,6 +85,7 @@ def evaluate(
     access: Sees = None,
     queries: Queries = None,
     limit: Limit = None,
+    resize: Side = None,
     seed: Seed = None,
     batch_size: Size = None,
     device: Device = None,
@@ -101,6 +109,7 @@ def evaluate(
             access=access,
             queries=queries,
             limit=limit,
+            resize=resize,
             seed=seed,
             batch_size=batch_size,
             device=device,
@@ -112,7 +121,7 @@ def evaluate(
     )
 
 
-@app.command()
+@app.command(epilog="For example: `sparring attack net.py:make -d test.npz -t l2:0.5 --attack apgd --set loss=dlr`")
 @guarded
 def attack(
     model: Model,
@@ -125,6 +134,7 @@ def attack(
     access: Sees = None,
     queries: Queries = None,
     limit: Limit = None,
+    resize: Side = None,
     seed: Seed = None,
     batch_size: Size = None,
     device: Device = None,
@@ -146,6 +156,7 @@ def attack(
             access,
             queries,
             limit,
+            resize,
             seed,
             batch_size,
             device,
@@ -235,6 +246,8 @@ def _run(asked: Asked, out: Path | None, fresh: bool, quiet: bool, as_json: bool
     except KeyboardInterrupt:
         keep(asked, folder)
         raise
+    if not job.first:
+        return
     keep(asked, folder)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))

@@ -17,6 +17,7 @@ class Asked:
     access: str | None = None
     queries: int | None = None
     limit: int | None = None
+    resize: int | None = None
     seed: int | None = None
     batch_size: int | None = None
     device: str | None = None

@@ -24,8 +24,9 @@ from sparring.goals import Targeted
 from sparring.models.asking import ask
 from sparring.models.factory import build
 from sparring.models.load import load
-from sparring.models.loaded import LoadedModel
+from sparring.models.loaded import LoadedModel, Resize
 from sparring.threat import ThreatModel
+from sparring.world import here
 
 DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size"}
 """What a function that describes a run may return: a dictionary with these keys, the first three at least."""
@@ -68,8 +69,14 @@ class Job:
             remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
         )
         verdict = replace(verdict, data=self.data, classes=samples.classes or self.loaded.classes or ())
-        verdict.save(folder)
+        if self.first:
+            verdict.save(folder)
         return verdict
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first of the processes that share the run, or the only one: it speaks for all."""
+        return here().rank == 0
 
 
 def prepare(asked: Asked) -> Job:
@@ -85,7 +92,8 @@ def prepare(asked: Asked) -> Job:
     if isinstance(loaded.model, nn.Module):
         loaded = replace(loaded, model=loaded.model.to(device))
     source = described.get("data", asked.data)
-    samples = load_data(source, loaded.resize, asked.limit, loaded.classes)
+    resize = loaded.resize if asked.resize is None else Resize(asked.resize, (asked.resize, asked.resize))
+    samples = load_data(source, resize, asked.limit, loaded.classes)
     size = asked.batch_size or described.get("batch_size", "auto")
     _targets(threat, loaded, samples, device)
     seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
@@ -133,7 +141,12 @@ def kept(folder: Path) -> Asked:
 
 
 def clear(folder: Path) -> None:
-    """Remove a run from its folder, and nothing else; a folder that holds no run is left alone."""
+    """Remove a run from its folder, and nothing else; a folder that holds no run is left alone.
+
+    Raises InputError where several processes share the run: one would remove what another has begun.
+    """
+    if here().size > 1:
+        raise InputError("--fresh is not for several processes at once; remove the folder first")
     if any((folder / name).is_file() for name in ("plan.json", RECORD)):
         for name in OWN:
             (folder / name).unlink(missing_ok=True)

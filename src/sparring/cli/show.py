@@ -16,6 +16,7 @@ from sparring.directions import Direction
 from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
 from sparring.evaluation.progress import clock
+from sparring.goals import Targeted
 from sparring.threat import NORMS, as_threat
 
 
@@ -32,9 +33,13 @@ def verdict(found: Verdict, folder: Path) -> Table:
     for check in found.doubts:
         table.add_row("[bold red]failed check[/]", f"[red]{escape(doubt(check))}[/]")
     table.add_row("clean accuracy", _share(found.clean_accuracy, found.clean_interval))
-    table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
     if found.threat.space.eps is None:
-        table.add_row("median distance", f"{found.median_distance:.4g}")
+        table.add_row(
+            "median distance", f"[bold]{found.median_distance:.4g}[/]   [dim]half of what was right falls to less[/]"
+        )
+        table.add_row("never broken", _share(found.robust_accuracy, found.interval))
+    else:
+        table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
     broke = ", ".join(f"{one.attack} {one.owned}" for one in found.by_attack() if one.owned)
     table.add_row("broken by", escape(broke) or "nothing")
     costs = found.costs
@@ -112,7 +117,8 @@ def _threat(found: Verdict) -> str:
     """The threat model in a few words."""
     space, threat = found.threat.space, found.threat
     size = "smallest change" if space.eps is None else f"eps {space.eps:.4g}" if isinstance(space.eps, float) else "eps"
-    parts = [type(space).__name__, size, str(threat.goal).removesuffix("(confidence=0.0)").lower()]
+    goal = f"targeted at {threat.goal.label}" if isinstance(threat.goal, Targeted) else "untargeted"
+    parts = [type(space).__name__, size, goal]
     limit = [] if threat.queries is None else [f"{threat.queries} queries"]
     return escape(" · ".join([*parts, threat.access.name.lower(), *limit]))
 
