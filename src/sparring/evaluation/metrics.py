@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from sparring.evaluation.rows import ATTACK, CLEAN, CURVE, Rows
@@ -24,7 +25,7 @@ def interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
     return low, high
 
 
-def spread(ids: Ids, count: int) -> Ids:
+def spread(ids: Ids, count: int) -> Int[np.ndarray, " m"]:
     """`count` of the ids, evenly spread; all of them where there are fewer."""
     return ids[np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(np.int64)]
 
@@ -40,7 +41,7 @@ class Tally:
     """Whether some point of the space meets the attacker's goal, the clean input included."""
     distance: Float[np.ndarray, " n"]
     """The smallest distance found; 0 where the clean input is wrong or meets the goal, inf where nothing was found."""
-    by: np.ndarray[Any, Any]
+    by: NDArray[Any]
     """The attack (or stage) whose point is the best one of the sample; empty where there is none."""
 
     @property

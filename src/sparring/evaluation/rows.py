@@ -5,10 +5,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sparring.errors import MissingExtraError
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = NDArray[Any]
 
 CLEAN, ATTACK, CURVE, CONFIRM = "clean", "attack", "curve", "confirm"
 """What a row may record: the clean look, an attack of the plan, the search for the smallest perturbation that draws

@@ -114,7 +114,7 @@ def evaluate(
 def _enter(
     model: Model, samples: Samples, threat: ThreatModel, attacks: Mapping[str, Attack], device: torch.device
 ) -> None:
-    """Look at all inputs, at what the model says of a few, and at whether every attack fits, before any work is done."""
+    """Look at all inputs, at what the model says of a few, and at whether each attack fits, before any work is done."""
     check(samples.x, samples.y, threat.space)
     if not bool(threat.goal.applies(samples.y).any()):
         raise InputError(f"there is nothing to ask: every label is the class that {threat.goal} wants")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -234,7 +235,7 @@ def _lines(verdict: Verdict) -> list[str]:
     return lines
 
 
-def _share(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+def _share(mask: NDArray[np.bool_]) -> float:
     return float(mask.mean()) if len(mask) else 0.0
 
 
