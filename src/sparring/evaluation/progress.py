@@ -55,7 +55,9 @@ class Clock:
         """So many samples are finished, and so many of them no longer stand."""
         now = time.monotonic()
         self._done, self._standing = self._done + done, self._standing - fallen
-        self._spent, self._bought = self._spent + now - self._last, self._bought + done * self._stages[self._stage][0]
+        if self._stage != self._names[0]:  # the first batch of all pays for warming up
+            self._spent += now - self._last
+            self._bought += done * self._stages[self._stage][0]
         self._last = now
         self._tell()
 
@@ -64,7 +66,7 @@ class Clock:
         after = [self._stages[name] for name in self._names[place + 1 :]]
         left = (self._total - self._done) * self._stages[self._stage][0]
         left += sum(cost * min(self._standing, most) for cost, most in after)
-        eta = left * self._spent / self._bought if self._bought and place > 0 else None
+        eta = left * self._spent / self._bought if self._bought else None
         robust, elapsed = self._standing / self._of, time.monotonic() - self._start
         self._watch(Progress(self._stage, place, len(self._names), self._done, self._total, robust, elapsed, eta))
 
