@@ -40,12 +40,12 @@ from matplotlib.patches import Polygon
 from scipy.stats import binomtest
 from torch import nn
 
-FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples: how the tests run this chapter
+FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples, for the tests
 HERE = Path(globals().get("__file__", "")).parent
 FIGURES = Path(os.environ.get("SPARRING_COURSE_FIGURES", HERE / "figures"))
 FIGURES.mkdir(parents=True, exist_ok=True)
-plt.rcParams.update({"figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 11})
-_ = torch.manual_seed(0)
+plt.rcParams.update({"figure.constrained_layout.use": True, "axes.titlesize": 11})
+torch.manual_seed(0)
 
 
 def keep(name: str) -> None:
@@ -63,7 +63,7 @@ def keep(name: str) -> None:
 #
 # So we solve, in place of the hard problem, the easy one
 #
-# $$ \max_{\|\delta\|_p \le \varepsilon} \ g^\top \delta . $$
+# $$ \max\limits_{\|\delta\|_p \le \varepsilon} \ g^\top \delta . $$
 #
 # Hölder's inequality says what the best value is: $g^\top\delta \le \|g\|_q\,\|\delta\|_p$ where
 # $\tfrac1p + \tfrac1q = 1$. The $q$-norm is the **dual** of the $p$-norm, and the most that $\varepsilon$ can buy is
@@ -85,7 +85,7 @@ def keep(name: str) -> None:
 # line outwards until it touches the ball for the last time: a corner of the square, the tip of the circle's arrow, a
 # corner of the diamond.
 
-# %%
+# %% tags=["hide-input"]
 from sparring.explain import figures
 from sparring.geometry import dual, norm
 from sparring.spaces import L1, L2, Linf
@@ -102,21 +102,25 @@ balls = [
     np.stack([np.cos(turn), np.sin(turn)], 1),
     np.array([[1, 0], [0, 1], [-1, 0], [0, -1]]),
 ]
-level_x, level_y = np.meshgrid(np.linspace(-1.25, 1.85, 50), np.linspace(-1.25, 1.45, 50))
+red, blue, orange = (figures.PALETTE[i] for i in (2, 0, 1))
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True)
 for ax, (name, (p, delta)), ball in zip(axes, best.items(), balls, strict=True):
-    height = g[0, 0].item() * level_x + g[0, 1].item() * level_y
-    ax.contour(
-        level_x, level_y, height, levels=np.arange(-2.1, 2.4, 0.3), colors="#c9ccd2", linestyles="solid", linewidths=0.8
+    bought = (g * delta).sum()
+    assert torch.isclose(bought, norm(g, dual(p))[0])  # Hölder, with equality
+    for level in np.arange(-2.1, 2.4, 0.3):  # where g₁x + g₂y has this value
+        ax.axline((0, level / 0.45), slope=-2, color="#c9ccd2", linewidth=0.8)
+    ax.axline((0, bought.item() / 0.45), slope=-2, color=red, linewidth=1.6)
+    ax.add_patch(Polygon(ball, facecolor=blue, alpha=0.35))
+    arrow = {"arrowstyle": "-|>", "linewidth": 1.5}
+    ax.annotate("", g[0].tolist(), (0, 0), arrowprops=arrow)
+    ax.annotate("$g$", (0.36, 0.3), fontsize=12)
+    ax.plot(*delta[0].tolist(), "o", color=red, markersize=8, zorder=3)
+    spot = (delta[0] + 0.07).tolist()
+    ax.annotate("best $\\delta$", spot, color=red)
+    ax.set(
+        xlim=(-1.25, 1.85), ylim=(-1.25, 1.45), aspect="equal", xticks=[], yticks=[]
     )
-    ax.contour(level_x, level_y, height, levels=[(g * delta).sum().item()], colors=figures.PALETTE[2], linewidths=1.6)
-    ax.add_patch(Polygon(ball, facecolor=figures.PALETTE[0], alpha=0.35, edgecolor=figures.PALETTE[0], linewidth=1.5))
-    ax.annotate("", g[0].tolist(), (0, 0), arrowprops={"arrowstyle": "-|>", "linewidth": 1.5})
-    ax.annotate("$g$", (g[0] / 2).tolist(), (-10, 5), textcoords="offset points", fontsize=12)
-    ax.plot(*delta[0].tolist(), "o", color=figures.PALETTE[2], markersize=8, zorder=3)
-    ax.annotate("best $\\delta$", delta[0].tolist(), (7, 5), textcoords="offset points", color=figures.PALETTE[2])
-    ax.set(title=f"{name}: buys {(g * delta).sum():.2f} for ε = 1", aspect="equal", xticks=[], yticks=[])
-    assert torch.isclose((g * delta).sum(), norm(g, dual(p))[0])  # Hölder, with equality
+    ax.set_title(f"{name}: buys {bought:.2f} for ε = 1")
 keep("02_dual")
 
 # %% [markdown]
@@ -129,16 +133,15 @@ keep("02_dual")
 gradient = torch.randn(1, 20, generator=torch.Generator().manual_seed(1))
 middle = torch.full_like(gradient, 0.5)
 shots = torch.randn(100_000, 20, generator=torch.Generator().manual_seed(2))
-for space, p in ((Linf(1.0), math.inf), (L2(1.0), 2.0), (L1(1.0), 1.0)):
-    fall = -(gradient * space.steepest(middle, torch.zeros_like(middle), gradient)).sum().item()
-    luckiest = (gradient * shots / norm(shots, p)[:, None]).sum(1).max().item()
-    print(
-        f"{type(space).__name__:>4}: steepest {fall:6.3f}, ‖g‖ of the dual {norm(gradient, dual(p)).item():6.3f},",
-        end=" ",
-    )
-    print(f"luckiest of 100,000 random steps {luckiest:6.3f}")
-    assert math.isclose(fall, norm(gradient, dual(p)).item(), rel_tol=1e-5)
-    assert luckiest < fall
+for space in (Linf(1.0), L2(1.0), L1(1.0)):
+    steepest = -space.steepest(middle, torch.zeros_like(middle), gradient)
+    raises, promised = (gradient * steepest).sum(), norm(gradient, dual(space.p))[0]
+    luckiest = (gradient * shots / norm(shots, space.p)[:, None]).sum(1).max()
+    name = type(space).__name__
+    print(f"{name:>4}: steepest {raises:6.3f}, dual norm {promised:6.3f}", end=", ")
+    print(f"luckiest random step {luckiest:6.3f}")
+    assert torch.isclose(raises, promised)
+    assert luckiest < raises
 
 # %% [markdown]
 # ## In ten lines, and from the library
@@ -148,11 +151,11 @@ from sparring.samples import digit_classifier, digit_network, digits
 
 model = digit_classifier()
 train_x, train_y, test_x, test_y = digits()
-n = 200 if FAST else 500
+n = 120 if FAST else 500
 x, y = test_x[:n], test_y[:n]
 
 
-def fgsm(model: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float) -> torch.Tensor:
+def fgsm(model, x, y, eps):
     """One step of the fast gradient sign method, and back into the box."""
     x = x.clone().requires_grad_()
     loss = F.cross_entropy(model(x), y, reduction="sum")
@@ -160,18 +163,20 @@ def fgsm(model: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float) -> torc
     return (x + eps * g.sign()).clamp(0, 1).detach()
 
 
-def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Which inputs the model reads rightly."""
-    with torch.no_grad():
-        return model(x).argmax(1) == y
+def share(these):
+    """How many of them, from 0 to 1."""
+    return these.float().mean().item()
 
 
-def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """The share of them."""
-    return right(model, x, y).float().mean().item()
+@torch.no_grad()
+def accuracy(model, x, y):
+    """The share that the model reads rightly."""
+    return share(model(x).argmax(1) == y)
 
 
-print(f"clean {accuracy(model, x, y):.1%}, after one step of 0.1 {accuracy(model, fgsm(model, x, y, 0.1), y):.1%}")
+attacked = fgsm(model, x, y, 0.1)
+print(f"clean {accuracy(model, x, y):.1%}, ", end="")
+print(f"after one step of 0.1 {accuracy(model, attacked, y):.1%}")
 
 # %% [markdown]
 # Three choices in these lines deserve a word. `reduction="sum"`, not the mean: each sample's gradient is its own, and
@@ -186,23 +191,22 @@ print(f"clean {accuracy(model, x, y):.1%}, after one step of 0.1 {accuracy(model
 # %%
 from sparring.attacks import BIM, FGSM, PGD, RFGSM
 
-ours = fgsm(model, x, y, 0.1)
 theirs = FGSM().perturb(model, x, y, Linf(0.1))
-print("largest difference in any pixel:", (ours - theirs).abs().max().item())
-assert torch.allclose(ours, theirs, atol=1e-6)
+print("largest difference in any pixel:", (attacked - theirs).abs().max().item())
+assert torch.allclose(attacked, theirs, atol=1e-6)
 
 result = FGSM()(model, x, y, "linf:0.1")  # a question may be written as text
-assert (result.success == ~right(model, ours, y)).float().mean() > 0.99
-assert (result.distance[~right(model, x, y)] == 0).all()  # already misread: nothing to do
-paid = right(model, x, y)
-print(
-    "cost of a digit: forwards",
-    result.forwards[paid].unique().tolist(),
-    "backwards",
-    result.backwards[paid].unique().tolist(),
-)
-assert (result.backwards[paid] == 1).all()  # one gradient: that is what "fast" means
-assert (result.forwards[paid] == 3).all()  # the clean look, the one for the gradient, and the look at the result
+misread = model(x).argmax(1) != y
+fooled = model(attacked).argmax(1) != y
+assert share(result.success == fooled) > 0.99
+assert (
+    result.distance[misread] == 0
+).all()  # misread from the start: nothing to do
+
+forwards, backwards = result.forwards[~misread], result.backwards[~misread]
+print(f"a digit costs {forwards.max()} forwards and {backwards.max()} backward")
+assert (backwards == 1).all()  # one gradient: that is what "fast" means
+assert (forwards == 3).all()  # clean, for the gradient, and a look at the result
 
 # %% [markdown]
 # The same attack with another ruler is the same line with another space. `PGD(steps=1)` with a rate of one *is* FGSM,
@@ -210,21 +214,27 @@ assert (result.forwards[paid] == 3).all()  # the clean look, the one for the gra
 # linear problem promises about the same loss.
 
 # %%
-step = FGSM()
-slopes = torch.autograd.grad(F.cross_entropy(model(z := x.clone().requires_grad_()), y, reduction="sum"), z)[0]
-budget = {"Linf": 0.1, "L2": None, "L1": None}
-for name, q in (("L2", 2), ("L1", math.inf)):
-    budget[name] = 0.1 * (norm(slopes, 1) / norm(slopes, q)).median().item()
-four = torch.tensor([7, 5, 4, 8])
+pixels = x.clone().requires_grad_()
+loss = F.cross_entropy(model(pixels), y, reduction="sum")
+(g,) = torch.autograd.grad(loss, pixels)
+promise = 0.1 * norm(g, 1)  # what 0.1 in Linf buys, to first order
+moved = {}
+for space in (Linf, L2, L1):
+    eps = (promise / norm(g, dual(space.p))).median().item()
+    name = f"{space.__name__}({eps:.3g})"
+    moved[name] = FGSM().perturb(model, x, y, space(eps))
+    used = norm(moved[name] - x, space.p).median()
+    print(f"{name:>9}: accuracy {accuracy(model, moved[name], y):.1%}", end=", ")
+    print(f"size after the box {used:.2f} (median)")
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(3, 4, figsize=(6.4, 5.6))
-for i, (name, space) in enumerate((("Linf", Linf), ("L2", L2), ("L1", L1))):
-    moved = step.perturb(model, x, y, space(budget[name]))
-    used = norm(moved - x, space.p).median()
-    print(f"{name:>4} {budget[name]:6.2f}: accuracy {accuracy(model, moved, y):.1%}, size used {used:.2f} (median)")
-    for ax, j in zip(axes[i], four, strict=True):
-        label = model(moved[j : j + 1]).argmax(1).item()
-        figures.picture(ax, moved[j], below=f"reads {label}")
-    axes[i][0].set_ylabel(f"{name}\neps {budget[name]:.2g}", fontsize=11)
+for row, (name, images) in zip(axes, moved.items(), strict=True):
+    for ax, image in zip(row, images[[7, 5, 4, 8]], strict=True):
+        figures.picture(
+            ax, image, below=f"reads {model(image[None]).argmax().item()}"
+        )
+    row[0].set_ylabel(name, fontsize=11)
 keep("02_three_steps")
 
 # %% [markdown]
@@ -243,36 +253,49 @@ keep("02_three_steps")
 radii = [0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3]
 
 
-def sweep(model: nn.Module, attack, x=x, y=y) -> list[int]:
-    """How many digits are still read rightly, at each of the radii."""
-    kept = [int(right(model, x, y).sum())]
-    return kept + [int((~attack(model, x, y, Linf(eps), seed=0).success).sum()) for eps in radii[1:]]
+def standing(model, attack, eps):
+    """How many digits are still read rightly."""
+    if eps == 0:
+        return int((model(x).argmax(1) == y).sum())
+    return int((~attack(model, x, y, Linf(eps), seed=0).success).sum())
 
 
-def interval(kept: list[int], n: int) -> tuple[list[float], list[float]]:
-    """The exact 95 % interval of a share, after Clopper and Pearson."""
+def interval(kept):
+    """The exact 95 % interval of each share, after Clopper and Pearson."""
     ends = [binomtest(k, n).proportion_ci(0.95, method="exact") for k in kept]
-    return [end.low for end in ends], [end.high for end in ends]
+    return np.array(ends).T
 
 
+one = [standing(model, FGSM(), eps) for eps in radii]
+twenty = [standing(model, PGD(20), eps) for eps in radii]
+for i, eps in enumerate(radii):
+    low, high = interval(one)[:, i]
+    print(
+        f"eps {eps:4.2f}: FGSM {one[i] / n:6.1%}  [{low:.1%}, {high:.1%}]", end="  "
+    )
+    print(f"PGD {twenty[i] / n:6.1%}")
+
+assert all(
+    later <= now + 0.01 * n for now, later in pairwise(one)
+)  # falls with eps
+assert all(many <= few for few, many in zip(one, twenty, strict=True))
+assert one[-1] < 0.05 * n
+assert twenty[-1] == 0
+
+# %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.8, 4))
-curve = {"FGSM, one step": (FGSM(), 2, "o"), "PGD, 20 steps": (PGD(20), 0, "s")}
-kept = {}
-for name, (attack, colour, marker) in curve.items():
-    kept[name] = sweep(model, attack)
-    shares, style = [k / n for k in kept[name]], {"colour": figures.PALETTE[colour], "marker": marker}
-    figures.accuracy_curve(ax, radii, shares, name=name, interval=interval(kept[name], n), **style)
-ax.set(xlabel="ε ($L_\\infty$)", title=f"accuracy of {n} digits, with 95 % intervals")
+for kept, name, colour, marker in (
+    (one, "FGSM, one step", red, "o"),
+    (twenty, "PGD, 20 steps", blue, "s"),
+):
+    style = {"name": name, "colour": colour, "marker": marker}
+    band = tuple(interval(kept))
+    figures.accuracy_curve(ax, radii, np.array(kept) / n, interval=band, **style)
+ax.set(
+    xlabel="ε ($L_\\infty$)", title=f"accuracy of {n} digits, with 95 % intervals"
+)
 ax.legend(frameon=False)
 keep("02_curve")
-
-one, twenty = kept.values()
-for eps, a, b in zip(radii, one, twenty, strict=True):
-    low, high = interval([a], n)
-    print(f"eps {eps:4.2f}: FGSM {a / n:6.1%}  [{low[0]:.1%}, {high[0]:.1%}]   PGD {b / n:6.1%}")
-assert all(later <= earlier + 0.01 * n for earlier, later in pairwise(one))  # falls as eps grows
-assert all(b <= a for a, b in zip(one, twenty, strict=True))  # many steps are never worse here
-assert twenty[-1] == 0
 
 # %% [markdown]
 # Read it like this. Both curves fall and end near zero: with room enough, *any* model must break, and one that does not
@@ -301,27 +324,34 @@ def train(model, x, y, steps, *, rate=2e-3, batch=64, seed=0):
     return model.eval().requires_grad_(False)
 
 
-def signs(model: nn.Module, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def signs(model, x, label):
     """The direction of FGSM for these labels: plus one, minus one, or zero."""
     x = x.clone().requires_grad_()
-    return torch.autograd.grad(F.cross_entropy(model(x), label, reduction="sum"), x)[0].sign()
+    loss = F.cross_entropy(model(x), label, reduction="sum")
+    return torch.autograd.grad(loss, x)[0].sign()
+
+
+def reads(seen, label, new):
+    """How many test digits a linear reader names, when it is shown steps alone."""
+    reader = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    train(reader, seen, label, 300, rate=1e-3, batch=128)
+    return accuracy(reader, new, test_y)
 
 
 weak = train(digit_network(), train_x[:60], train_y[:60], 120)
-unseen, answer = train_x[4000:], train_y[4000:]
-read = {}
-for told, at_training, at_test in (
-    ("the true label", answer, test_y),
-    ("its own guess", weak(unseen).argmax(1), weak(test_x).argmax(1)),
-):
-    reader = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    train(reader, signs(weak, unseen, at_training), answer, 300, rate=1e-3, batch=128)
-    read[told] = accuracy(reader, signs(weak, test_x, at_test), test_y)
-    print(f"a step made with {told}: the reader names {read[told]:.1%} of the digits from the step alone")
-print(f"the weak model itself reads {accuracy(weak, test_x, test_y):.1%} from the images")
-assert read["the true label"] > 0.95
-assert accuracy(weak, test_x, test_y) < 0.75
-assert read["its own guess"] < accuracy(weak, test_x, test_y) + 0.05
+other_x, other_y = train_x[4000:], train_y[4000:]  # digits that it has not seen
+told = reads(signs(weak, other_x, other_y), other_y, signs(weak, test_x, test_y))
+guess, test_guess = weak(other_x).argmax(1), weak(test_x).argmax(1)
+untold = reads(
+    signs(weak, other_x, guess), other_y, signs(weak, test_x, test_guess)
+)
+knows = accuracy(weak, test_x, test_y)
+print(f"the weak model, from the image:              {knows:.1%}")
+print(f"the reader, from steps with the true label:  {told:.1%}")
+print(f"the reader, from steps with the model's own: {untold:.1%}")
+assert knows < 0.75
+assert told > 0.95
+assert untold < knows + 0.05
 
 # %% [markdown]
 # The weak model reads six digits of ten. Its FGSM steps, made with the true label, can be read almost without error:
@@ -343,18 +373,18 @@ assert read["its own guess"] < accuracy(weak, test_x, test_y) + 0.05
 class Scaled(nn.Module):
     """The same decisions, with louder logits."""
 
-    def __init__(self, model: nn.Module, factor: float):
+    def __init__(self, model, factor):
         super().__init__()
         self.model, self.factor = model, factor
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return self.factor * self.model(x)
 
 
 loud = Scaled(model, 1000.0)
 assert torch.equal(loud(x).argmax(1), model(x).argmax(1))
-print(f"the network:          {1 - FGSM()(model, x, y, Linf(0.15)).success.float().mean():.1%} stand against FGSM")
-print(f"the same, times 1000: {1 - FGSM()(loud, x, y, Linf(0.15)).success.float().mean():.1%} stand against FGSM")
+for name, network in (("the network", model), ("times 1000", loud)):
+    print(f"{name}: {standing(network, FGSM(), 0.15) / n:.1%} stand against FGSM")
 
 # %% [markdown]
 # A miraculous defence. Look at the formula. The gradient of the cross-entropy in the logits is
@@ -379,39 +409,48 @@ from sparring.explain import line, saliency
 from sparring.losses import cross_entropy, margin, scaled_cross_entropy
 
 factors = [1, 3, 10, 30, 100, 300, 1000]
-ask = {"cross-entropy": cross_entropy, "scaled cross-entropy": scaled_cross_entropy, "margin": margin}
+ask = {
+    "cross-entropy": cross_entropy,
+    "scaled cross-entropy": scaled_cross_entropy,
+    "margin": margin,
+}
 stands, dead, blind = {name: [] for name in ask}, [], []
 for factor in factors:
     scaled = Scaled(model, factor)
     slope = saliency(scaled, x, y, cross_entropy)
-    dead.append((slope.flatten(1) == 0).all(1).float().mean().item())
-    sure = scaled(x).softmax(1).gather(1, y[:, None]).squeeze(1)
-    blind.append((sure == 1).float().mean().item())
+    sure = scaled(x).softmax(1).gather(1, y[:, None])
+    dead.append(share((slope.flatten(1) == 0).all(1)))
+    blind.append(share(sure == 1))
     for name, loss in ask.items():
-        stands[name].append(1 - FGSM(loss)(scaled, x, y, Linf(0.15)).success.float().mean().item())
-
-figure, (left, middle) = plt.subplots(1, 2, figsize=(10, 3.7))
-left.plot(factors, blind, "v--", color=figures.PALETTE[8], label="the true class has dropped out")
-left.plot(factors, dead, "o-", color=figures.PALETTE[2], label="every pixel's gradient is zero")
-left.set(xscale="log", ylim=(-0.03, 1.03), xlabel="factor on the logits", ylabel="share of digits")
-left.set_title("what rounding does to the cross-entropy's gradient")
-left.legend(frameon=False, loc="lower right")
-for (name, shares), colour, marker in zip(stands.items(), (2, 0, 4), "os^", strict=True):
-    middle.plot(factors, shares, color=figures.PALETTE[colour], marker=marker, label=name)
-middle.set(xscale="log", ylim=(-0.03, 1.03), xlabel="factor on the logits", ylabel="accuracy under FGSM")
-middle.set_title("the same decisions, three losses, ε = 0.15")
-middle.legend(frameon=False)
-for ax in (left, middle):
-    figures.bare(ax)
-keep("02_saturated")
+        stands[name].append(standing(scaled, FGSM(loss), 0.15) / n)
 
 assert dead[0] == dead[1] == 0
+assert (
+    blind[1] > blind[0] + 0.5
+)  # at a factor of three: no zeros yet, but half blind
+assert stands["cross-entropy"][1] > stands["cross-entropy"][0] + 0.1
 assert dead[-1] > 0.9
-assert stands["cross-entropy"][1] > stands["cross-entropy"][0] + 0.1  # at a factor of three: no zeros, and half blind
-assert blind[1] > blind[0] + 0.5
 assert stands["cross-entropy"][-1] > 0.9
-assert max(stands["margin"]) - min(stands["margin"]) < 0.02  # the margin does not notice the factor
-assert max(stands["scaled cross-entropy"]) - min(stands["scaled cross-entropy"]) < 0.05
+for name in ("margin", "scaled cross-entropy"):  # these do not notice the factor
+    assert max(stands[name]) - min(stands[name]) < 0.05
+
+# %% tags=["hide-input"]
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.7))
+grey, purple = figures.PALETTE[8], figures.PALETTE[4]
+left.plot(factors, blind, "v--", color=grey, label="the true class has dropped out")
+left.plot(factors, dead, "o-", color=red, label="every pixel's gradient is zero")
+left.set(ylabel="share of digits", title="what rounding does to the gradient")
+styles = ((red, "o"), (blue, "s"), (purple, "^"))
+for (name, shares), (colour, marker) in zip(stands.items(), styles, strict=True):
+    right.plot(factors, shares, color=colour, marker=marker, label=name)
+right.set(
+    ylabel="accuracy under FGSM", title="same decisions, three losses, ε = 0.15"
+)
+for ax in (left, right):
+    ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="factor on the logits")
+    ax.legend(frameon=False, loc="center right")
+    figures.bare(ax)
+keep("02_saturated")
 
 # %% [markdown]
 # This is the simplest case of **gradient masking**: the model is as weak as ever, and the attack's instrument is
@@ -429,7 +468,7 @@ assert max(stands["scaled cross-entropy"]) - min(stands["scaled cross-entropy"])
 eps = 0.3
 
 
-def harden(model: nn.Module, steps: int) -> nn.Module:
+def harden(model, steps):
     """Train on clean digits and on their FGSM examples, half and half."""
     draw = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), 4e-3)
@@ -446,49 +485,59 @@ def harden(model: nn.Module, steps: int) -> nn.Module:
 
 
 hardened = harden(digit_classifier().requires_grad_(), 500 if FAST else 800)
-trials = {
-    "clean": None,
+attacks = {
     "FGSM": FGSM(),
     "R-FGSM": RFGSM(),
     "BIM, 10 steps": BIM(10),
     "PGD, 20 steps": PGD(20),
 }
-stood = {"usual training": {}, "trained against FGSM": {}}
-for who, network in (("usual training", model), ("trained against FGSM", hardened)):
-    for name, attack in trials.items():
-        moved = x if attack is None else attack.perturb(network, x, y, Linf(eps), seed=0)
-        stood[who][name] = accuracy(network, moved, y)
-    print(f"{who:>21}: " + ", ".join(f"{name} {share:.1%}" for name, share in stood[who].items()))
+networks = {"usual training": model, "trained against FGSM": hardened}
+stood, walks = {}, {}
+for who, network in networks.items():
+    stood[who] = {"clean": accuracy(network, x, y)}
+    for name, attack in attacks.items():
+        last = attack.perturb(network, x, y, Linf(eps), seed=0)
+        stood[who][name] = accuracy(network, last, y)
+    print(
+        f"{who}:", ", ".join(f"{a} {share:.0%}" for a, share in stood[who].items())
+    )
+    direction = signs(network, x, y)
+    walks[who] = line(
+        network, x, direction, reach=(0, eps), resolution=61, box=(0, 1)
+    )
 
-# %%
-figure, (left, middle) = plt.subplots(1, 2, figsize=(10.5, 3.8), width_ratios=[1.1, 1])
-places = np.arange(len(trials))
-for i, (who, colour) in enumerate((("usual training", 0), ("trained against FGSM", 1))):
-    heights = list(stood[who].values())
-    bars = left.bar(places + 0.4 * i - 0.2, heights, width=0.38, color=figures.PALETTE[colour], label=who)
-    left.bar_label(bars, [f"{100 * height:.0f}" for height in heights], fontsize=8, padding=2)
-left.set_xticks(places, [name.replace(", ", "\n") for name in trials], fontsize=9)
-left.set(ylabel="accuracy", ylim=(0, 1.22), yticks=[0, 0.5, 1], title=f"digits read rightly at ε = {eps}")
-left.legend(frameon=False, ncols=2, loc="upper right")
-for who, network, colour in (("usual training", model, 0), ("trained against FGSM", hardened, 1)):
-    walk = line(network, x, signs(network, x, y), reach=(0, 0.3), resolution=61, box=(0, 1))
-    figures.profile(middle, walk, y, name=who, colour=figures.PALETTE[colour])
-    middles = walk.margin(y).median(0).values
-    assert (middles.min() < middles[-1] - 0.1) == (network is hardened)  # only one of them comes back up
-middle.axhline(0, color="black", linewidth=1)
-middle.set(
-    xlabel="length of the FGSM step", ylabel="margin (logits)", title="margin along the step: median and middle half"
+usual, trained = stood.values()
+assert trained["clean"] > 0.93
+assert trained["FGSM"] > usual["FGSM"] + 0.4  # a great success …
+assert (
+    trained["R-FGSM"] < trained["FGSM"] - 0.3
+)  # … until a random step comes first …
+assert trained["PGD, 20 steps"] < 0.05  # … or there are many small ones
+down, back = (walk.margin(y).median(0).values for walk in walks.values())
+assert down.min() == down[-1]  # the usual margin goes down and stays down
+assert back.min() < back[-1] - 0.1  # the trained one comes back up
+
+# %% tags=["hide-input"]
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10.5, 3.8), width_ratios=[1.1, 1]
 )
-middle.legend(frameon=False)
-for ax in (left, middle):
+places = np.arange(len(usual))
+for who, colour, offset in zip(networks, (blue, orange), (-0.2, 0.2), strict=True):
+    heights = list(stood[who].values())
+    bars = left.bar(places + offset, heights, width=0.38, color=colour, label=who)
+    left.bar_label(bars, [f"{100 * h:.0f}" for h in heights], fontsize=8, padding=2)
+    figures.profile(right, walks[who], y, name=who, colour=colour)
+left.set_xticks(places, [name.replace(", ", "\n") for name in usual], fontsize=9)
+left.set(ylabel="accuracy", ylim=(0, 1.22), yticks=[0, 0.5, 1])
+left.set_title(f"digits read rightly at ε = {eps}")
+left.legend(frameon=False, ncols=2, loc="upper right")
+right.axhline(0, color="black", linewidth=1)
+right.set(xlabel="length of the FGSM step", ylabel="margin (logits)")
+right.set_title("margin along the step: median and middle half")
+right.legend(frameon=False)
+for ax in (left, right):
     figures.bare(ax)
 keep("02_masked")
-
-trained = stood["trained against FGSM"]
-assert trained["clean"] > 0.93
-assert trained["FGSM"] > stood["usual training"]["FGSM"] + 0.4  # a great success …
-assert trained["R-FGSM"] < trained["FGSM"] - 0.3  # … until someone takes a random step first …
-assert trained["PGD, 20 steps"] < 0.05  # … or many small ones
 
 # %% [markdown]
 # On the left, orange: against the attack that it was trained on, the network looks strong. One random step before the
@@ -515,14 +564,14 @@ assert trained["PGD, 20 steps"] < 0.05  # … or many small ones
 # *when the weaker attack wins, suspect the gradient.*
 
 # %%
-usual = stood["usual training"]
-small_step = {
-    name: accuracy(model, attack.perturb(model, x, y, Linf(0.1)), y)
-    for name, attack in (("FGSM", FGSM()), ("R-FGSM", RFGSM()))
+honest = {
+    name: accuracy(model, attack.perturb(model, x, y, Linf(0.1), seed=0), y)
+    for name, attack in attacks.items()
 }
-print(f"honest model at 0.1: FGSM leaves {small_step['FGSM']:.1%}, R-FGSM {small_step['R-FGSM']:.1%}")
-print(f"masked model at 0.3: FGSM leaves {trained['FGSM']:.1%}, R-FGSM {trained['R-FGSM']:.1%}")
-assert small_step["R-FGSM"] > small_step["FGSM"]
+for who, left_over in (("honest, ε = 0.1", honest), ("masked, ε = 0.3", trained)):
+    print(f"{who}: FGSM leaves {left_over['FGSM']:.1%}", end=", ")
+    print(f"R-FGSM {left_over['R-FGSM']:.1%}")
+assert honest["R-FGSM"] > honest["FGSM"]
 assert trained["R-FGSM"] < trained["FGSM"]
 
 # %% [markdown]
@@ -540,20 +589,35 @@ assert trained["R-FGSM"] < trained["FGSM"]
 
 # %%
 counts = [1, 2, 3, 5, 10, 20]
+
+
+def after(network, steps, eps):
+    """The accuracy after that many steps from the clean image."""
+    return standing(network, BIM(steps, rate=1.0 if steps == 1 else 2.5), eps) / n
+
+
+runs = {
+    "usual training, ε = 0.1": [after(model, steps, 0.1) for steps in counts],
+    "trained against FGSM, ε = 0.3": [
+        after(hardened, steps, 0.3) for steps in counts
+    ],
+}
+for who, shares in runs.items():
+    told = (
+        f"{steps}: {share:.0%}" for steps, share in zip(counts, shares, strict=True)
+    )
+    print(f"{who}, accuracy after steps", ", ".join(told))
+    assert shares[-1] < shares[0] - 0.15
+
+# %% tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(6.4, 3.8))
-for who, network, size, colour, marker in (
-    ("usual training, ε = 0.1", model, 0.1, 0, "o"),
-    ("trained against FGSM, ε = 0.3", hardened, 0.3, 1, "s"),
+for (who, shares), colour, marker in zip(
+    runs.items(), (blue, orange), "os", strict=True
 ):
-    left_over = [
-        1 - BIM(count, rate=2.5 if count > 1 else 1.0)(network, x, y, Linf(size)).success.float().mean().item()
-        for count in counts
-    ]
-    print(f"{who}: " + ", ".join(f"{c} steps {share:.1%}" for c, share in zip(counts, left_over, strict=True)))
-    ax.plot(counts, left_over, color=figures.PALETTE[colour], marker=marker, label=who)
-    assert left_over[-1] < left_over[0] - 0.15
-ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel="gradient steps (each costs one forward and one backward)")
-ax.set(ylabel="accuracy", title="the same budget, more looks at the gradient")
+    ax.plot(counts, shares, color=colour, marker=marker, label=who)
+ax.set(xscale="log", ylim=(-0.02, 1.02), ylabel="accuracy")
+ax.set(xlabel="gradient steps (each costs one forward and one backward)")
+ax.set_title("the same budget, more looks at the gradient")
 ax.set_xticks(counts, counts)
 ax.set_xticks([], minor=True)
 ax.legend(frameon=False)
@@ -581,25 +645,23 @@ keep("02_steps")
 # Solutions follow.
 
 # %% tags=["hide-cell"]
-# Solution 1: far harder than "anything else"; twenty steps do much better than one.
+# Solution 1: harder than "anything else"; twenty steps do better than one.
 from sparring.goals import Targeted
 from sparring.threat import ThreatModel
 
 three = ThreatModel(Linf(0.2), goal=Targeted(3))
-others = y != 3
-reached = {
-    count: PGD(count, rate=1.0 if count == 1 else 2.5, random_start=False)(model, x[others], y[others], three)
-    for count in (1, 20)
-}
-turned = {count: result.success.float().mean().item() for count, result in reached.items()}
-print({f"{count} steps": f"{share:.1%} turned into a 3" for count, share in turned.items()})
-assert turned[1] < turned[20]
+rest = y != 3
+once = share(FGSM()(model, x[rest], y[rest], three).success)
+often = share(PGD(20)(model, x[rest], y[rest], three).success)
+print(f"turned into a 3: {once:.1%} in one step, {often:.1%} in twenty")
+assert once < share(FGSM()(model, x[rest], y[rest], Linf(0.2)).success)
+assert once < often
 
 # %% tags=["hide-cell"]
-# Solution 2: they differ only where the guess is wrong, and there nothing was left to do.
+# Solution 2: they differ only where the guess is wrong, and there nothing is left to do.
 guess = model(x).argmax(1)
-with_label, with_guess = fgsm(model, x, y, 0.1), fgsm(model, x, guess, 0.1)
-assert torch.equal(with_label[guess == y], with_guess[guess == y])
+borrowed = fgsm(model, x, guess, 0.1)
+assert torch.equal(attacked[guess == y], borrowed[guess == y])
 
 
 # %% tags=["hide-cell"]
@@ -608,15 +670,16 @@ assert torch.equal(with_label[guess == y], with_guess[guess == y])
 class Rounded(nn.Module):
     """Eight grey levels, then the network."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return model(torch.round(x * 7) / 7)
 
 
 rounded = Rounded()
-zero = (saliency(rounded, x, y).flatten(1) == 0).all(1).float().mean().item()
+zero = share((saliency(rounded, x, y).flatten(1) == 0).all(1))
 direct = accuracy(rounded, fgsm(rounded, x, y, 0.15), y)
 borrowed = accuracy(rounded, fgsm(model, x, y, 0.15), y)
-print(f"zero gradients: {zero:.0%}; FGSM leaves {direct:.1%}, FGSM of the network inside leaves {borrowed:.1%}")
+print(f"zero gradients: {zero:.0%}; FGSM leaves {direct:.1%}", end=", ")
+print(f"FGSM of the network inside leaves {borrowed:.1%}")
 assert zero == 1
 assert direct > 0.9
 assert borrowed < 0.4
