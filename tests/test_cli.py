@@ -40,6 +40,16 @@ def net():
         layer.bias.copy_(-layer.weight.sum(1) / 2)
     return nn.Sequential(nn.Flatten(), layer)
 
+class Rounds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = net()
+    def forward(self, x):
+        return self.inner(x.round())
+
+def rounds():
+    return Rounds()
+
 def small():
     return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
 
@@ -243,6 +253,26 @@ def test_a_free_threat_is_answered_by_a_distance(sparring: Command):
     median = json.loads(Path("here/verdict.json").read_text())["median_distance"]
     assert f"{median:.4g}" in ended.out
     assert "robust accuracy" not in ended.out
+
+
+def test_failed_checks_are_told_before_any_figure(sparring: Command):
+    ended = sparring("evaluate", "nets.py:rounds", *QUICK, "--out", "here")
+    failed = [
+        check for check in json.loads(Path("here/verdict.json").read_text())["checks"] if check["passed"] is False
+    ]
+    assert failed
+    assert ended.out.index(failed[0]["name"]) < ended.out.index("clean accuracy")
+    assert ended.out.count("failed check") == len(failed)
+
+
+def test_the_demo_is_told_where_to_go_and_shown_if_asked(sparring: Command, monkeypatch: pytest.MonkeyPatch):
+    called: list[Any] = []
+    monkeypatch.setattr(
+        "sparring.demo.run", lambda out, **settings: called.append((out, settings)) or out / "index.html"
+    )
+    monkeypatch.setattr("typer.launch", called.append)
+    assert sparring("demo", "--out", "there", "--fresh", "-q", "--open") == (0, "", "")
+    assert called == [(Path("there"), {"fresh": True, "quiet": True}), str(Path("there/index.html"))]
 
 
 def test_images_are_resized_where_that_is_asked_for(sparring: Command):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from itertools import pairwise
 
 import pytest
@@ -202,6 +203,22 @@ def test_the_record_and_the_progress_say_how_it_went():
     assert record.epochs[-1].figures == measure(model)
     assert record.epochs[2].loss < record.epochs[0].loss
     assert (record.risk, record.images, len(record.epochs)) == ("Standard()", 100, 3)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(terminal: bool, monkeypatch: pytest.MonkeyPatch):
+    class Screen(StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    train(Linear(), fragile(64), Standard(), epochs=2, progress=True, measure=lambda model: {"clean": 0.5})
+    shown = screen.getvalue()
+    assert "epoch 2 of 2" in shown
+    assert "clean 50.0 %" in shown
+    assert ("━" in shown) == terminal
+    assert terminal or len(shown.splitlines()) == 2
 
 
 def test_the_rate_climbs_over_a_tenth_and_falls_to_zero():

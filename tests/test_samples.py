@@ -1,10 +1,13 @@
 """The carried digits and the network that reads them."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from sparring.samples import FOLDER, digit_classifier, digit_network, digits
+from sparring.samples import FOLDER, digit_classifier, digit_network, digits, train
 
 
 def test_the_digits_are_grey_images_in_the_unit_box_with_a_class_each():
@@ -49,6 +52,19 @@ def test_the_carried_weights_fit_the_network_that_is_trained_anew():
         name: value.shape for name, value in carried.items()
     }
     assert sum(value.numel() for value in carried.values()) == 109_562
+
+
+def test_the_weights_can_be_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copy(FOLDER / "digits.npz", tmp_path)
+    for module in ("sparring.samples", "sparring.samples.train"):
+        monkeypatch.setattr(f"{module}.FOLDER", tmp_path)
+    monkeypatch.setattr(train, "EPOCHS", 1)
+    train.main()
+    data = digits()
+    assert (digit_classifier()(data.test_x).argmax(1) == data.test_y).float().mean() > 0.8
+    assert "of 1000 digits read right" in capsys.readouterr().out
 
 
 def test_everything_carried_is_under_two_megabytes():

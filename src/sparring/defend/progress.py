@@ -71,4 +71,4 @@ def said(now: Step) -> str:
     figures = "".join(f", {name} {100 * value:.1f} %" for name, value in now.figures.items())
     left = round(now.elapsed / now.done * (now.total - now.done))
     speed = now.done / max(now.elapsed, 1e-9)
-    return f"loss {now.loss:.3f}{figures}, {speed:.0f} images/s, about {left // 60}:{left % 60:02d} left"
+    return f"loss {now.loss:.2f}{figures}, {speed:.0f}/s, {left // 60}:{left % 60:02d} left"

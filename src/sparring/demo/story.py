@@ -60,7 +60,6 @@ def run(out: Path, scale: Scale | None = None, *, fresh: bool = False, quiet: bo
         out.mkdir(parents=True, exist_ok=True)
         tell(f"1/3  attacking {CHAPTERS['before']}", quiet)
         before = judge(digit_classifier(), out, "before", scale, quiet)
-        tell(f"2/3  training it against attacks, on {scale.images} digits", quiet)
         hardened = harden(out, scale, quiet)
         tell(f"3/3  attacking {CHAPTERS['after']}", quiet)
         after = judge(hardened.model, out, "after", scale, quiet)
@@ -95,6 +94,7 @@ def harden(out: Path, scale: Scale, quiet: bool) -> Hardened:
     """Adversarial training from the carried weights, unless its outcome is there already."""
     weights, history = out / "hardened.safetensors", out / "training.json"
     if not (weights.is_file() and history.is_file()):
+        tell(f"2/3  training it against attacks, on {scale.images} digits", quiet)
         clear(out / "after")
         data, model = digits(), digit_classifier().requires_grad_()
         unseen = slice(scale.digits, 2 * scale.digits)  # other digits than those of the verdict

@@ -21,17 +21,18 @@ def shifted(x: Tensor, pixels: int = 2) -> Tensor:
 
 def train() -> nn.Sequential:
     """The network after all epochs."""
-    torch.manual_seed(SEED)
-    data, model = digits(), digit_network()
-    steps = -(-len(data.train_x) // BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, EPOCHS * steps)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(data.train_x)).split(BATCH):
-            optimizer.zero_grad()
-            F.cross_entropy(model(shifted(data.train_x[rows])), data.train_y[rows]).backward()
-            optimizer.step()
-            schedule.step()
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        data, model = digits(), digit_network()
+        steps = -(-len(data.train_x) // BATCH)
+        optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, EPOCHS * steps)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(data.train_x)).split(BATCH):
+                optimizer.zero_grad()
+                F.cross_entropy(model(shifted(data.train_x[rows])), data.train_y[rows]).backward()
+                optimizer.step()
+                schedule.step()
     return model.eval()
 
 
