@@ -50,7 +50,7 @@ def say(text: str, *, error: bool = False) -> None:
 
 
 def sentence(error: Exception, model: str = "") -> str:
-    """What went wrong, for a user; `model` is what the model was called, which may be to blame."""
+    """What went wrong, for a user; `model` is what the model was called."""
     if isinstance(error, SparringError):
         return str(error)
     what = f"{type(error).__name__}: {first_line(error)}"
@@ -58,8 +58,8 @@ def sentence(error: Exception, model: str = "") -> str:
         return "the memory does not suffice; take a smaller --batch-size, or fewer samples with --limit"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; see to it and run the same command again"
-    if model and in_user_code(error):
-        return f"the model {model} failed with {what}"
+    if in_user_code(error):
+        return f"{f'the model {model}' if model else 'the model'} failed with {what}"
     return f"this should not happen: {what}; run again with --debug, and report what it shows"
 
 
