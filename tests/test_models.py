@@ -121,7 +121,9 @@ def test_an_ensemble_can_be_attacked_in_both_modes_that_have_a_gradient():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Ensemble([]), lambda: Ensemble([net()], "loudest"), lambda: Averaged(net(), 0)], ids=str
+    "make",
+    [lambda: Ensemble([]), lambda: Ensemble([net()], "loudest"), lambda: Averaged(net(), 0)],
+    ids=["empty", "mode", "draws"],
 )
 def test_an_empty_ensemble_an_unknown_mode_and_no_draws_are_refused(make):
     with pytest.raises(InputError) as error:
