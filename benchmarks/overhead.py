@@ -5,7 +5,8 @@
 The model is a ResNet-20 for CIFAR-sized inputs with random weights; eps is so small that no row ever falls, so that
 nobody gains by stopping early. The bare loop is the floor: the model's forward, the loss, the gradient in the input,
 and a step without projection. The contenders take turns, and every figure is the median over turns of the ratio to the
-bare loop of the same turn. A peer that is not installed is left out: pip install 'sparring[bench]'.
+bare loop of the same turn, in processor seconds. A peer that is not installed is left out: pip install
+'sparring[bench]'.
 """
 
 import argparse
@@ -118,10 +119,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(given.repeats + 1):
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             run()
             if turn:  # the first warms up
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(time.process_time() - begin)
     size = f"{given.rows} rows, ResNet-20 width {given.width}"
     print(f"PGD-{given.steps}, {size}, {given.threads} threads, torch {torch.__version__}")
     print(f"{'':18s} {'ratio to bare':>14s} {'min':>7s} {'max':>7s} {'seconds':>9s}")
