@@ -44,13 +44,14 @@ FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples, for the t
 HERE = Path(globals().get("__file__", "")).parent
 FIGURES = Path(os.environ.get("SPARRING_COURSE_FIGURES", HERE / "figures"))
 FIGURES.mkdir(parents=True, exist_ok=True)
-plt.rcParams.update({"figure.constrained_layout.use": True, "axes.titlesize": 11})
+plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 130})
+plt.rcParams.update({"axes.titlesize": 11})
 torch.manual_seed(0)
 
 
 def keep(name: str) -> None:
     """Save the current figure."""
-    plt.savefig(FIGURES / f"{name}.png", dpi=130, bbox_inches="tight")
+    plt.savefig(FIGURES / f"{name}.png", bbox_inches="tight")
 
 
 # %% [markdown]
@@ -199,9 +200,7 @@ result = FGSM()(model, x, y, "linf:0.1")  # a question may be written as text
 misread = model(x).argmax(1) != y
 fooled = model(attacked).argmax(1) != y
 assert share(result.success == fooled) > 0.99
-assert (
-    result.distance[misread] == 0
-).all()  # misread from the start: nothing to do
+assert (result.distance[misread] == 0).all()  # wrong from the start: nothing to do
 
 forwards, backwards = result.forwards[~misread], result.backwards[~misread]
 print(f"a digit costs {forwards.max()} forwards and {backwards.max()} backward")
@@ -270,10 +269,9 @@ one = [standing(model, FGSM(), eps) for eps in radii]
 twenty = [standing(model, PGD(20), eps) for eps in radii]
 for i, eps in enumerate(radii):
     low, high = interval(one)[:, i]
-    print(
-        f"eps {eps:4.2f}: FGSM {one[i] / n:6.1%}  [{low:.1%}, {high:.1%}]", end="  "
-    )
-    print(f"PGD {twenty[i] / n:6.1%}")
+    fgsm_share, pgd_share = one[i] / n, twenty[i] / n
+    told = f"FGSM {fgsm_share:6.1%}  [{low:.1%}, {high:.1%}]"
+    print(f"eps {eps:4.2f}: {told:28}  PGD {pgd_share:6.1%}")
 
 assert all(
     later <= now + 0.01 * n for now, later in pairwise(one)
@@ -340,11 +338,11 @@ def reads(seen, label, new):
 
 weak = train(digit_network(), train_x[:60], train_y[:60], 120)
 other_x, other_y = train_x[4000:], train_y[4000:]  # digits that it has not seen
-told = reads(signs(weak, other_x, other_y), other_y, signs(weak, test_x, test_y))
+shown, asked = signs(weak, other_x, other_y), signs(weak, test_x, test_y)
+told = reads(shown, other_y, asked)
 guess, test_guess = weak(other_x).argmax(1), weak(test_x).argmax(1)
-untold = reads(
-    signs(weak, other_x, guess), other_y, signs(weak, test_x, test_guess)
-)
+shown, asked = signs(weak, other_x, guess), signs(weak, test_x, test_guess)
+untold = reads(shown, other_y, asked)
 knows = accuracy(weak, test_x, test_y)
 print(f"the weak model, from the image:              {knows:.1%}")
 print(f"the reader, from steps with the true label:  {told:.1%}")
@@ -425,9 +423,7 @@ for factor in factors:
         stands[name].append(standing(scaled, FGSM(loss), 0.15) / n)
 
 assert dead[0] == dead[1] == 0
-assert (
-    blind[1] > blind[0] + 0.5
-)  # at a factor of three: no zeros yet, but half blind
+assert blind[1] > blind[0] + 0.5  # a factor of three: no zeros yet, but half blind
 assert stands["cross-entropy"][1] > stands["cross-entropy"][0] + 0.1
 assert dead[-1] > 0.9
 assert stands["cross-entropy"][-1] > 0.9
@@ -498,21 +494,15 @@ for who, network in networks.items():
     for name, attack in attacks.items():
         last = attack.perturb(network, x, y, Linf(eps), seed=0)
         stood[who][name] = accuracy(network, last, y)
-    print(
-        f"{who}:", ", ".join(f"{a} {share:.0%}" for a, share in stood[who].items())
-    )
+    print(f"{who}:", ", ".join(f"{a} {s:.0%}" for a, s in stood[who].items()))
     direction = signs(network, x, y)
-    walks[who] = line(
-        network, x, direction, reach=(0, eps), resolution=61, box=(0, 1)
-    )
+    walks[who] = line(network, x, direction, reach=(0, eps), box=(0, 1))
 
 usual, trained = stood.values()
 assert trained["clean"] > 0.93
 assert trained["FGSM"] > usual["FGSM"] + 0.4  # a great success …
-assert (
-    trained["R-FGSM"] < trained["FGSM"] - 0.3
-)  # … until a random step comes first …
-assert trained["PGD, 20 steps"] < 0.05  # … or there are many small ones
+assert trained["R-FGSM"] < trained["FGSM"] - 0.3  # … until a random step
+assert trained["PGD, 20 steps"] < 0.05  # … or many small steps
 down, back = (walk.margin(y).median(0).values for walk in walks.values())
 assert down.min() == down[-1]  # the usual margin goes down and stays down
 assert back.min() < back[-1] - 0.1  # the trained one comes back up
