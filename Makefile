@@ -1,6 +1,7 @@
 # One command each, on a machine with Python >= 3.11 and make, and nothing else:
 #   make demo     set up .venv, attack, measure and harden a carried model, write report.html
 #   make test     set up .venv, run the tests
+#   make check, slow, docs, bench: lint and types; tests on real models; the course as pages; overhead
 # CPU=1 pins torch to constraints-cpu.txt (a small CPU build where pip's find-links offers one).
 PYTHON ?= python3
 VENV   ?= .venv
@@ -24,6 +25,13 @@ check: $(VENV)/ready-dev
 slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 -m slow --timeout 1800
 
+docs: $(VENV)/ready
+	$(INSTALL) '.[docs]'
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/overhead.py
+
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
@@ -36,4 +44,4 @@ $(VENV)/ready-dev: pyproject.toml | $(VENV)/ready
 	$(INSTALL) '.[dev]'
 	touch $@
 
-.PHONY: demo test check slow
+.PHONY: demo test check slow docs bench
