@@ -186,3 +186,10 @@ def test_only_the_figures_import_matplotlib():
     folder = Path(explain.__file__).parent
     assert {path.name for path in folder.glob("*.py") if "matplotlib" in path.read_text()} == {"figures.py"}
     assert "figures import" not in (folder / "__init__.py").read_text()
+
+
+def test_a_model_in_half_precision_is_explained_in_full():
+    model, x = mlp().bfloat16(), inputs(2).bfloat16()
+    found = plane(model, x, x, -x, resolution=3)
+    assert found.logits.dtype == torch.float32
+    figures.regions(Figure().subplots(), found)

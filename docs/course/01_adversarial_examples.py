@@ -459,9 +459,7 @@ for side in sides:
     start.append(before.mean().item())
     fall.append((before - worse).mean().item())
     noise.append((before - other).abs().mean().item())
-    told = (
-        f"margin {start[-1]:.2f}, falls by {fall[-1]:.2f}, by noise {noise[-1]:.2f}"
-    )
+    told = f"margin {start[-1]:.2f}, fall {fall[-1]:.2f}, by noise {noise[-1]:.2f}"
     print(f"{side:2} × {side:2}: {accuracy(linear, small, Y):.0%} right, {told}")
 
 advantage = [a / b for a, b in zip(fall, noise, strict=True)]
@@ -495,8 +493,9 @@ keep("01_dimension")
 # The attacker's fall doubles, roughly, each time the side doubles, while random noise does as little harm at 56 × 56
 # as at 7 × 7. Look at the grey line too, because it keeps us honest: the clean margin of these classifiers grows as
 # well. Whether a *trained* model becomes easier to fool with more pixels depends on how both grow, and people have
-# argued about it (Simon-Gabriel and others 2019 show that usual networks do, at least when they are young; Shafahi and
-# others 2019 ask what geometry alone forces). What nobody disputes is the gap between the red line and the blue one.
+# argued about it (Simon-Gabriel and others 2019 prove that usual networks do at the start of training, and measure that
+# they still do at its end; Shafahi and others 2019 ask what geometry alone forces). What nobody disputes is the gap
+# between the red line and the blue one.
 #
 # ## And networks? The same, to first order
 #
@@ -641,15 +640,11 @@ for name, ((points, labels), steps) in cases.items():
     view = boundary_2d(network, (-2, 2, -1.4, 1.4), resolution=101 if FAST else 161)
     places = torch.cartesian_prod(view.up, view.across).flip(1)
     misread = view.winner()[0].flatten()[None] != new_y[:, None]
-    far = torch.cdist(
-        new_x, places
-    )  # from every new point to every point of the grid
+    far = torch.cdist(new_x, places)  # from each new point to each of the grid
     toy_distance[name] = far.where(misread, torch.inf).amin(1)
     views[name] = view
-    scores[name] = (
-        accuracy(network, points, labels),
-        accuracy(network, new_x, new_y),
-    )
+    own, new = accuracy(network, points, labels), accuracy(network, new_x, new_y)
+    scores[name] = own, new
     middle, close = toy_distance[name].median(), share(toy_distance[name] < 0.1)
     print(f"{name:>25}: median distance {middle:.2f}, closer than 0.1: {close:.0%}")
     assert scores[name][0] > 0.97

@@ -393,7 +393,7 @@ for name, network in (("the network", model), ("times 1000", loud)):
 # zero for the rest: $e^{-104}$ is less than the smallest positive number there is. The gradient is not small, it is
 # $0$, its sign is $0$, and FGSM stands still.
 #
-# The trouble starts long before that. Numbers just below one are $6 \cdot 10^{-8}$ apart, so a lead of 17 is enough for
+# The trouble starts long before that. Numbers just below one are $6 \cdot 10^{-8}$ apart, so a lead of 18 is enough for
 # $\operatorname{softmax}(z)_y$ to round to one. Then the true class drops out of the gradient, $1 - 1 = 0$, while the
 # rest is still there, as small as it likes (a sign does not care). FGSM goes on and pushes the other classes up, half
 # blind: it has forgotten which one to push down.
@@ -444,7 +444,7 @@ right.set(
 )
 for ax in (left, right):
     ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="factor on the logits")
-    ax.legend(frameon=False, loc="center right")
+    ax.legend(frameon=False)
     figures.bare(ax)
 keep("02_saturated")
 
@@ -457,8 +457,8 @@ keep("02_saturated")
 #
 # ## Failure two: the gradient that points the wrong way
 #
-# The second failure is subtler, because no number is zero. We train a network *against FGSM*: half of every batch is
-# replaced by its own FGSM examples. That is adversarial training in its oldest form, and quick to write.
+# The second failure is subtler, because no number is zero. We train a network *against FGSM*: to every batch we
+# add its own FGSM examples. That is adversarial training in its oldest form, and quick to write.
 
 # %%
 eps = 0.3

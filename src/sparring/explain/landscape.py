@@ -83,7 +83,7 @@ def line(
 
     Costs `resolution` forwards a sample. With a `box`, points are clipped into it, and the line may bend at its walls.
     """
-    along = torch.linspace(*reach, resolution, dtype=x.dtype, device=x.device)
+    along = _places(*reach, resolution, x)
     return Line(_ask(model, x, [(along, direction)], box, batch_size), along)
 
 
@@ -103,8 +103,7 @@ def plane(
     Costs `resolution`² forwards a sample. With a `box`, points are clipped into it, and the plane bends at its walls.
     """
     left, right, bottom, top = extent
-    across = torch.linspace(left, right, resolution, dtype=x.dtype, device=x.device)
-    up = torch.linspace(bottom, top, resolution, dtype=x.dtype, device=x.device)
+    across, up = _places(left, right, resolution, x), _places(bottom, top, resolution, x)
     return Plane(_ask(model, x, [(up, v), (across, u)], box, batch_size), across, up)
 
 
@@ -153,8 +152,14 @@ def _ask(
         v = x[sample]
         for i, (_, direction) in enumerate(axes):
             v = v + rows(grid[place, i], v) * direction[sample]
-        answers.append(model(v if box is None else v.clamp(*box)))
-    return torch.cat(answers).reshape(len(x), *counts, -1)
+        answers.append(model((v if box is None else v.clamp(*box)).to(x.dtype)))
+    logits = torch.cat(answers)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(len(x), *counts, -1)
+
+
+def _places(low: float, high: float, count: int, x: Batch) -> Tensor:
+    """Evenly spaced numbers, beside `x`, in single precision or better."""
+    return torch.linspace(low, high, count, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
 
 
 def refuse_batch_statistics(model: Model) -> None:
