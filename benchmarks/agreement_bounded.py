@@ -2,8 +2,8 @@
 
     python benchmarks/agreement_bounded.py mnist_convsmall_nat 0.1 -n 200
 
-Nobody starts at random. A peer's last point is judged by the model; ours by every point that it asked about, so that ours may
-break more samples and must not break fewer. Needs the benchmark group and the shared data.
+Nobody starts at random. A peer's last point is judged by the model; ours by every point that it asked about, so that
+ours may break more samples and must not break fewer. Needs the benchmark group and the shared data.
 """
 
 import argparse
