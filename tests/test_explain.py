@@ -26,7 +26,7 @@ def two_classes(weight: tuple[float, float], bias: float) -> nn.Module:
 def test_a_line_gives_the_logits_of_the_points_on_it():
     model, x = mlp(), inputs(4)
     direction = torch.linspace(-1, 1, 24).reshape(1, 2, 3, 4).expand_as(x)
-    found = line(model, x, direction, reach=(-1, 3), resolution=5, batch_size=7)
+    found = line(model, x, direction, reach=(-1.0, 3.0), resolution=5, batch_size=7)
     assert found.along.tolist() == [-1, 0, 1, 2, 3]
     for j, a in enumerate(found.along):
         torch.testing.assert_close(found.logits[:, j], model(x + a * direction))
@@ -49,7 +49,7 @@ def test_a_crossing_is_where_the_closed_form_has_it():
     step = geometry.unit(normal.reshape(x.shape), 2)
     far = model.distance(x, y, 2)
     reach = 2 * far.max().item()
-    crossing = line(model, x, step, reach=(-1, reach), resolution=2001).crossing(y)
+    crossing = line(model, x, step, reach=(-1.0, reach), resolution=2001).crossing(y)
     torch.testing.assert_close(crossing, far, rtol=0, atol=2 * (reach + 1) / 2000)
     assert line(model, x, -step).crossing(y).isinf().all()
 
@@ -57,7 +57,7 @@ def test_a_crossing_is_where_the_closed_form_has_it():
 def test_a_plane_puts_u_along_columns_and_v_along_rows():
     model, x = mlp(), inputs(2)
     u, v = inputs(2, seed=5), inputs(2, seed=6)
-    found = plane(model, x, u, v, extent=(0, 1, -2, 2), resolution=3, batch_size=4)
+    found = plane(model, x, u, v, extent=(0.0, 1.0, -2.0, 2.0), resolution=3, batch_size=4)
     assert found.logits.shape == (2, 3, 3, 5)
     torch.testing.assert_close(found.logits[:, 0, 2], model(x + u - 2 * v))
     torch.testing.assert_close(found.logits[:, 2, 0], model(x + 2 * v))
@@ -78,7 +78,9 @@ def test_a_box_keeps_every_point_that_the_model_sees_inside():
         return x.flatten(1)[:, :3]
 
     x = inputs(2)
-    plane(model, x, torch.ones_like(x), -torch.ones_like(x), extent=(-3, 3, -3, 3), resolution=4, box=(0, 1))
+    plane(
+        model, x, torch.ones_like(x), -torch.ones_like(x), extent=(-3.0, 3.0, -3.0, 3.0), resolution=4, box=(0.0, 1.0)
+    )
     asked = torch.cat(seen)
     assert len(asked) == 2 * 16
     assert asked.min() == 0
@@ -86,7 +88,7 @@ def test_a_box_keeps_every_point_that_the_model_sees_inside():
 
 
 def test_the_boundary_of_a_linear_classifier_is_its_line():
-    found = boundary_2d(two_classes((1.0, -2.0), 0.5), (-1, 3, -2, 2), resolution=41)
+    found = boundary_2d(two_classes((1.0, -2.0), 0.5), (-1.0, 3.0, -2.0, 2.0), resolution=41)
     across, up = torch.meshgrid(found.across, found.up, indexing="xy")
     height = across - 2 * up + 0.5
     clear = height.abs() > 1e-5
@@ -142,7 +144,7 @@ def test_what_cannot_be_explained_is_refused():
 
 def test_regions_name_the_classes_they_show():
     ax = Figure().subplots()
-    figures.regions(ax, boundary_2d(two_classes((1.0, 0.0), 0.0), (-1, 1, -1, 1)), names=["left", "right"])
+    figures.regions(ax, boundary_2d(two_classes((1.0, 0.0), 0.0), (-1.0, 1.0, -1.0, 1.0)), names=["left", "right"])
     places = {text.get_text(): text.get_position()[0] for text in ax.texts}
     assert places["left"] < 0 < places["right"]
 

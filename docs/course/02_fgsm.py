@@ -44,6 +44,7 @@ FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples, for the t
 HERE = Path(globals().get("__file__", "")).parent
 FIGURES = Path(os.environ.get("SPARRING_COURSE_FIGURES", HERE / "figures"))
 FIGURES.mkdir(parents=True, exist_ok=True)
+torch.set_num_threads(1)  # for tensors as small as these, more only wait
 plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 130})
 plt.rcParams.update({"axes.titlesize": 11})
 torch.manual_seed(0)

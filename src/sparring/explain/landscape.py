@@ -42,7 +42,7 @@ class Landscape(ABC):
         value = F.cross_entropy(self.logits.flatten(0, -2), self._labels(y), reduction="none")
         return value.reshape(self.logits.shape[:-1])
 
-    def _labels(self, y: Labels) -> Labels:
+    def _labels(self, y: Labels) -> Int[Tensor, " points"]:
         return rows(y.to(self.logits.device), self.logits[..., 0]).expand(self.logits.shape[:-1]).flatten()
 
 
