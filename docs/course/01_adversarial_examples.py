@@ -595,8 +595,8 @@ right.set_title("the same, as a landscape")
 keep("01_landscape")
 
 # %% [markdown]
-# Straight up and down, as far as we drew, the seven stays a seven. To the right the ground rises at once. The boundary
-# is close, it is nearly straight, and almost all random directions run alongside it.
+# Straight up and down, as far as we drew, the seven stays a seven. To the right it soon turns into a three, and from
+# there the loss climbs like a wall. The boundary is close, it is nearly straight, and random directions run alongside it.
 #
 # ## Fitting too hard brings the boundary near
 #
