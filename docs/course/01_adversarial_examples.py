@@ -596,7 +596,7 @@ keep("01_landscape")
 
 # %% [markdown]
 # Straight up and down, as far as we drew, the seven stays a seven. To the right it soon turns into a three, and from
-# there the loss climbs like a wall. The boundary is close, it is nearly straight, and random directions run alongside it.
+# there the loss climbs like a wall. The boundary is close, it is nearly straight, and random directions run alongside.
 #
 # ## Fitting too hard brings the boundary near
 #
