@@ -429,8 +429,12 @@ def started(store, batch):
 
 
 def test_two_ranks_do_what_one_process_does(tmp_path):
+    model, x, y = toy()  # made once: two threads that seed the global generator would make two models
+
     def rank(number):
-        return judge(batch_size=4, store=tmp_path / "run", world=World(number, 2))
+        return evaluate(
+            model, (x, y), "linf:0.03", plan=PLAN, batch_size=4, store=tmp_path / "run", world=World(number, 2)
+        )
 
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(rank, range(2)))
