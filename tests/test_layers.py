@@ -14,7 +14,7 @@ FLOORS = (
     {"geometry", "planes", "random", "spec", "world"},
     {"goals", "losses", "spaces", "directions", "estimators", "models", "data", "samples"},
     {"threat"},
-    {"ledger"},
+    {"ledger", "engine"},
     {"problem"},
     {"attack"},
     {"attacks", "defend", "explain", "certify"},

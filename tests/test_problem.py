@@ -199,3 +199,29 @@ def test_restarts_differ_in_their_draws_and_never_hurt():
     assert (found[1] <= found[2]).all()
     with pytest.raises(InputError, match="at least once"):
         restarts(PGD(), 0)
+
+
+def test_within_rests_a_sample_once_it_has_met_the_goal_in_there_and_no_sooner():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    true = model.distance(x, y, 2)
+    gap = model.weight.detach()[1 - y] - model.weight.detach()[y]
+    toward = (gap / gap.norm(dim=1, keepdim=True)).reshape(x.shape)
+    p = bind(model, x, y, ThreatModel(L2()))
+    narrow = p.within(1.2 * true)
+    assert narrow.decide(1.5 * true.reshape(-1, 1, 1, 1) * toward).all()
+    assert not narrow.fallen.any()
+    assert narrow.decide(1.1 * true.reshape(-1, 1, 1, 1) * toward).all()
+    assert narrow.fallen.all()
+    assert not narrow.decide(1.01 * true.reshape(-1, 1, 1, 1) * toward).any(), "those who rest are not asked"
+    p.wake()
+    assert p.decide(1.01 * true.reshape(-1, 1, 1, 1) * toward).all()
+    assert torch.allclose(p.result().distance, 1.01 * true, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bounded_problem_says_where_the_goal_is_met_beyond_its_eps():
+    p = problem(ThreatModel(Linf(0.01)))
+    far = torch.sign(torch.randn(p.x.shape, generator=torch.Generator().manual_seed(0)))
+    met = p.decide(p.space.within(None).project(p.x, far))
+    assert met.any()
+    assert not p.result().success.any()

@@ -129,6 +129,16 @@ def toward(y: Batch, x: Batch) -> Batch:
     return torch.nextafter(y, x)
 
 
+def lower(y: Batch, x: Batch, dtype: torch.dtype) -> Batch:
+    """`y` in a lower precision, rounded towards `x`, so that it stays where it was allowed to be."""
+    if y.dtype == dtype:
+        return y
+    low = y.to(dtype)
+    with torch.no_grad():
+        fixed = torch.where((low.to(x.dtype) - x).abs() > (y - x).abs(), toward(low, x.to(dtype)), low)
+    return low + (fixed - low).detach()
+
+
 def _fit(u: Flat, eps: PerSample, p: float) -> Flat:
     """Scale away what rounding left above eps; shrinking leaves neither the box nor the ball."""
     size = norm(u, p)

@@ -37,7 +37,6 @@ class Ledger:
     def __init__(self, x: Batch, space: Space, goal: Goal, queries: int | None, *, retire: bool):
         self.x, self.space, self.goal = x, space, goal
         self.clean: Any = None
-        self.precision = x.dtype
         self.forwards: Labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.backwards: Labels = torch.zeros_like(self.forwards)
         self.success: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -73,21 +72,24 @@ class Ledger:
         self.backwards = self.backwards + self.active
 
     @torch.no_grad()
-    def look(self, delta: Delta, out: Any) -> None:
+    def look(self, delta: Delta, out: Any, *, precision: torch.dtype) -> None:
         """The clean input: the first candidate, by the model's plain word."""
         self.clean = out
-        self.keep(delta, out, clean=True)
+        self.keep(delta, out, precision=precision, clean=True)
         self._standing = self._standing & ~self.success if self._retire else self._standing
 
     @torch.no_grad()
-    def keep(self, delta: Delta, out: Any, *, clean: bool = False) -> Mask:
-        """Score the points, keep the better ones, retire the samples that are done."""
-        active = self.active
-        margin = self.goal.margin(out)
-        allowed = active & self.space.contains(self.x, delta)
-        success = allowed & (margin < (0 if clean else -self._doubt(out)))
-        free = self.space.eps is None
-        score = self.space.distance(self.x, delta).where(success, torch.inf) if free else margin
+    def keep(self, delta: Delta, out: Any, *, precision: torch.dtype, clean: bool = False) -> Mask:
+        """Score the points, keep the better ones, retire the samples that are done.
+
+        Returns where the goal is met by a valid input, however far away.
+        """
+        margin, size = self.goal.margin(out), self.space.distance(self.x, delta)
+        valid = self.active & self.space.fits(self.x, delta)
+        allowed = valid & self.space.reaches(size)
+        met = valid & (margin < (0 if clean else -_doubt(out, precision)))
+        success, free = met & allowed, self.space.eps is None
+        score = size.where(success, torch.inf) if free else margin
         better = (success & ~self.success) | (allowed & (success == self.success) & (score < self._score))
         self.delta = torch.where(rows(better, delta), delta, self.delta)
         self._score = torch.where(better, score, self._score)
@@ -96,11 +98,12 @@ class Ledger:
             self._standing = self._standing & ~success
         if self._queries is not None:
             self._standing = self._standing & (self.forwards < self._queries)
-        return success
+        return met
 
-    def _doubt(self, out: Any) -> PerSample | float:
-        """How small a win may be rounding: the same input in another batch gives logits that differ by about this."""
-        if not isinstance(out, Tensor):
-            return 0.0
-        ulps = 1 if self.precision in (torch.float16, torch.bfloat16) else 8
-        return ulps * torch.finfo(self.precision).eps * out.abs().flatten(1).amax(1)
+
+def _doubt(out: Any, precision: torch.dtype) -> PerSample | float:
+    """How small a win may be rounding: the same input in another batch gives logits that differ by about this."""
+    if not isinstance(out, Tensor):
+        return 0.0
+    ulps = 1 if precision in (torch.float16, torch.bfloat16) else 8
+    return ulps * torch.finfo(precision).eps * out.abs().flatten(1).amax(1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sparring import geometry
+from sparring.engine import Engine, Model
 from sparring.errors import InputError, ModelError
 from sparring.goals import ClassGoal, Goal
 from sparring.ledger import Ledger, Result
@@ -25,7 +26,7 @@ from sparring.spaces import Space
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
-Model = Callable[[Batch], Any]
+D = TypeVar("D", bound="Decisions")
 P = TypeVar("P", bound="Scores")
 
 
@@ -35,12 +36,13 @@ class Decisions:
     goal: Goal
     """What the search works towards; the ledger's own goal decides what counts."""
 
-    def __init__(self, model: Model, ledger: Ledger, random: Random, *, dense: bool, dtype: torch.dtype):
+    def __init__(self, engine: Engine, ledger: Ledger, random: Random, *, dense: bool, dtype: torch.dtype):
         self.x, self.space, self.goal, self.random = ledger.x, ledger.space, ledger.goal, random
-        self._model, self._ledger, self._dense, self._dtype = model, ledger, dense, dtype
+        self._engine, self._ledger, self._dense, self._dtype = engine, ledger, dense, dtype
         self._look_every = 1 if self.x.device.type == "cpu" else 10
         self._calls, self._live = 0, None
         self._blank: Tensor | None = None
+        self.fallen: Mask | None = None  # where `within` made the problem: who has met the goal inside its space
 
     @property
     def eps(self) -> PerSample:
@@ -63,8 +65,8 @@ class Decisions:
 
     @torch.no_grad()
     def decide(self, delta: Delta) -> Mask:
-        """Whether the goal is met, inside the space, at each point."""
-        return self._ledger.keep(delta, self._forward(delta))
+        """Whether the goal is met at each point, by a valid input and at whatever distance."""
+        return self._keep(delta, self._forward(delta))
 
     def observe(self, delta: Delta) -> None:
         """The same, where the answer does not matter."""
@@ -73,15 +75,15 @@ class Decisions:
     def against(self, model: Model) -> "Gradients":
         """The same task on a model of the attacker's own: off the books, nobody retires."""
         ledger = self._ledger.fresh()
-        return Gradients(model, ledger, self.random, dense=self._dense, dtype=self._dtype)
+        return Gradients(Engine(model, self.x), ledger, self.random, dense=self._dense, dtype=self._dtype)
 
     @torch.no_grad()
     def result(self) -> Result:
         """Look at the best points once more, off the books, and report what the model says now."""
         ledger = self._ledger
         x = self.space.apply(self.x, ledger.delta)
-        seen = _rounded(x, self.x, self._dtype)
-        margin = ledger.goal.margin(self._ask(seen))
+        seen = geometry.lower(x, self.x, self._dtype)
+        margin = ledger.goal.margin(self._engine(seen))
         success = margin < 0  # the kept points lie in the space; where none was kept, this is the clean input
         delta = (seen.to(self.x.dtype) - self.x) if x.shape == ledger.delta.shape else ledger.delta
         distance = self.space.distance(self.x, delta).where(success, torch.inf)
@@ -91,37 +93,49 @@ class Decisions:
         """Ask about the clean input: the first candidate of every search."""
         with torch.no_grad():
             delta = self.space.zeros(self.x)
-            self._ledger.look(delta, self._forward(delta))
+            out = self._forward(delta)
+            self._ledger.look(delta, out, precision=self._engine.precision)
 
     def wake(self) -> None:
         """Begin another search: samples that rested stand again."""
         self._ledger.wake()
 
-    def _ask(self, x: Batch) -> Any:
-        """The model's answer, in a precision that losses can be computed in."""
-        out = self._model(x)
-        if isinstance(out, Tensor):
-            self._ledger.precision = out.dtype
-            return out.float() if out.dtype in (torch.float16, torch.bfloat16) else out
-        return out
+    def within(self: D, eps: PerSample) -> D:
+        """This problem in a space of another eps: a sample rests once it is `fallen`: has met the goal in there.
+
+        What counts as success, and which point is kept, stays the threat model's matter.
+        """
+        self._ledger.wake()
+        narrow = copy(self)
+        narrow.space = self.space.within(eps)
+        narrow.fallen = torch.zeros_like(self._ledger.success)
+        return narrow
+
+    def _keep(self, delta: Delta, out: Any) -> Mask:
+        met = self._ledger.keep(delta, out, precision=self._engine.precision)
+        if self.fallen is not None:
+            fell = met & self.space.contains(self.x, delta)
+            self.fallen = self.fallen | fell
+            self._ledger.rest(fell)
+        return met
 
     def _forward(self, delta: Delta) -> Any:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
-        x = _rounded(self.space.apply(self.x, delta), self.x, self._dtype)
+        x = geometry.lower(self.space.apply(self.x, delta), self.x, self._dtype)
         if self._dense:
-            return self._ask(x)
+            return self._engine(x)
         if self._calls % self._look_every == 0:
             live = self._ledger.active.nonzero().squeeze(1)
             self._live = None if len(live) == len(x) else live
         self._calls += 1
         if self._live is None:
-            out = self._ask(x)
+            out = self._engine(x)
             self._blank = out.detach()[:0]
             return out
         if len(self._live) == 0 and self._blank is not None:
             return self._blank.new_zeros(len(x), *self._blank.shape[1:])
-        out = self._ask(x.index_select(0, self._live))
+        out = self._engine(x.index_select(0, self._live))
         return out.new_zeros(len(x), *out.shape[1:]).index_copy(0, self._live, out)
 
 
@@ -132,7 +146,7 @@ class Scores(Decisions):
     def value(self, delta: Delta, loss: Loss) -> PerSample:
         """The loss at each point."""
         out = self._forward(delta)
-        self._ledger.keep(delta, out)
+        self._keep(delta, out)
         return loss(Point(delta, out, self.goal))
 
     @property
@@ -171,11 +185,11 @@ class Scores(Decisions):
 
 
 class Reply(NamedTuple):
-    """What the model said about a point: the loss, its gradient, and whether the goal is met there."""
+    """What the model said about a point: the loss, its gradient, and whether the goal is met there, however far."""
 
     value: PerSample
     gradient: Delta
-    success: Mask
+    met: Mask
 
 
 class Gradients(Scores):
@@ -189,7 +203,7 @@ class Gradients(Scores):
             out = self._forward(delta)
             value = loss(Point(delta, out, self.goal))
             gradient = self._differentiate(out, value, v)
-        return Reply(value.detach(), gradient, self._ledger.keep(delta.detach(), out.detach()))
+        return Reply(value.detach(), gradient, self._keep(delta.detach(), out.detach()))
 
     def differences(self, delta: Delta, classes: Labels) -> Iterator[Reply]:
         """For each column of `classes` (n × m): the label's logit less that class's, and the gradient of it in `delta`.
@@ -201,12 +215,12 @@ class Gradients(Scores):
         v = delta.detach().requires_grad_()
         with torch.enable_grad():
             out = self._forward(v)
-        success = self._ledger.keep(delta, out.detach())
+        met = self._keep(delta, out.detach())
         for j, rival in enumerate(classes.unbind(1)):
             with torch.enable_grad():
                 value = ClassGoal(rival, +1, source=goal.label).gap(out)
                 gradient = self._differentiate(out, value, v, again=j + 1 < classes.shape[1])
-            yield Reply(value.detach(), gradient, success)
+            yield Reply(value.detach(), gradient, met)
 
     def _differentiate(self, out: Any, value: PerSample, v: Delta, *, again: bool = False) -> Delta:
         """Each sample's gradient in its own row of `v`: rows are independent, so that one sum serves all."""
@@ -221,7 +235,7 @@ class Gradients(Scores):
                 "the model's output has no gradient in its input (it detaches, rounds or leaves torch); attack it by "
                 "scores or decisions, or give it a differentiable surrogate"
             )
-        return gradient
+        return gradient.contiguous()  # the engine may have asked in another layout
 
 
 def bind(
@@ -248,7 +262,7 @@ def bind(
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
-    problem = kinds[threat.access](model, ledger, random, dense=dense, dtype=dtype)
+    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, dtype=dtype)
     if retire:
         problem.look()
     return problem
@@ -274,13 +288,3 @@ def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
             f"normalisation inside the model, or give the space its box"
         )
     return x, y.to(x.device, torch.long)
-
-
-def _rounded(y: Batch, x: Batch, dtype: torch.dtype) -> Batch:
-    """`y` in the dtype that the model takes, rounded towards `x`, so that it stays where it was allowed to be."""
-    if y.dtype == dtype:
-        return y
-    low = y.to(dtype)
-    with torch.no_grad():
-        fixed = torch.where((low.to(x.dtype) - x).abs() > (y - x).abs(), geometry.toward(low, x.to(dtype)), low)
-    return low + (fixed - low).detach()

@@ -54,10 +54,7 @@ class CarliniWagner(GradientAttack):
             met = torch.zeros_like(weight, dtype=torch.bool)
             for _ in p.steps(self.steps):
                 reply = p.gradient(w, loss, through)
-                delta = through(w)
-                # With the hinge down, the loss is the distance alone; a point beyond eps is met, if not a success.
-                beyond = (reply.value <= squared_norm(delta)) & ~space.contains(p.x, delta)
-                met = met | reply.success | beyond
+                met = met | reply.met
                 step, state = self.direction.update(reply.gradient, state)
                 w = w - self.rate * step
             above = torch.where(met, weight, above)

@@ -39,8 +39,7 @@ class DeepFool(GradientAttack):
         total = delta = space.zeros(p.x)
         for _ in p.steps(self.steps):
             planes = [p.gradient(delta, margin)] if rivals is None else p.differences(delta, rivals)
-            value, normal, success = nearest(planes, space.p)
-            passed = success | ((value < 0) & ~space.contains(p.x, delta))
+            value, normal, passed = nearest(planes, space.p)
             p.rest(passed)
             # A boundary passed by less than rounding counts for nothing; no step is too short to get out of that.
             length = torch.maximum(distance(value, normal, space.p), 1e-3 * space.distance(p.x, total))

@@ -1,7 +1,7 @@
 """The fast adaptive boundary attack."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -81,7 +81,7 @@ class FAB(GradientAttack):
         else:
             value, normal, _ = nearest(_planes(p, delta, rivals), space.p)
             radius = (distance(value, normal, space.p) / 2).clamp(TINY, 1 / TINY)
-        return replace(space, eps=radius).draw(p.x, p.random)
+        return space.within(radius).draw(p.x, p.random)
 
     def _closer(self, p: Gradients, best: Delta, depth: PerSample, passed: Loss) -> Delta:
         """The final search: where a line through the margins at two points of the segment says that it is passed."""

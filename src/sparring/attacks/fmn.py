@@ -1,6 +1,6 @@
 """The fast minimum-norm attack."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -42,8 +42,8 @@ class FMN(GradientAttack):
         widest = space.distance(p.x, torch.maximum(-low, high))
         delta, eps, least = space.zeros(p.x), torch.ones_like(widest), torch.full_like(widest, torch.inf)
         for t in p.steps(self.steps):
-            value, gradient, success = p.gradient(delta, margin)
-            size, met = space.distance(p.x, delta), success | ((value < 0) & ~space.contains(p.x, delta))
+            value, gradient, met = p.gradient(delta, margin)
+            size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
 
             gamma = cosine(self.gamma, self.last_gamma, t, self.steps)
@@ -59,5 +59,5 @@ class FMN(GradientAttack):
             eps = torch.minimum(eps, widest)
 
             alpha = cosine(self.step, self.step / 100, t, self.steps)
-            delta = replace(space, eps=eps).project(p.x, delta - alpha * unit(gradient, 2))
+            delta = space.within(eps).project(p.x, delta - alpha * unit(gradient, 2))
         return delta

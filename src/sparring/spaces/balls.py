@@ -11,12 +11,8 @@ from torch import Tensor
 from sparring import geometry
 from sparring.errors import InputError
 from sparring.random import Random
-from sparring.spaces.base import Space
+from sparring.spaces.base import SLACK, Space
 from sparring.types import Batch, Delta, Flat, Mask, PerSample, rows
-
-SLACK = 1e-6
-"""How far beyond eps, relatively, rounding may take a point that counts as inside."""
-
 
 B = TypeVar("B", bound="Ball")
 
@@ -97,14 +93,12 @@ class Ball(Space):
         flat = self._project(x, delta.flatten(1), self._eps(x), low.flatten(1), high.flatten(1))
         return flat.reshape(delta.shape)
 
-    def contains(self, x: Batch, delta: Delta) -> Mask:
+    def fits(self, x: Batch, delta: Delta) -> Mask:
         (low, high), y = self.box, x + delta
         if isinstance(low, Tensor) or isinstance(high, Tensor):
-            inside = ((y >= low - SLACK) & (y <= high + SLACK)).flatten(1).all(1)
-        else:
-            least, most = torch.aminmax(y.flatten(1), dim=1)
-            inside = (least >= low - SLACK) & (most <= high + SLACK)
-        return inside if self.eps is None else inside & (self.distance(x, delta) <= self._eps(x) * (1 + SLACK))
+            return ((y >= low - SLACK) & (y <= high + SLACK)).flatten(1).all(1)
+        least, most = torch.aminmax(y.flatten(1), dim=1)
+        return (least >= low - SLACK) & (most <= high + SLACK)
 
     def _eps(self, x: Batch) -> PerSample:
         eps = torch.inf if self.eps is None else self.eps

@@ -1,14 +1,19 @@
 """A space maps a perturbation to an input, and knows distances, directions and projections."""
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from copy import copy
+from typing import TypeVar, final
 
+import torch
 from torch import Tensor
 
 from sparring.random import Random
 from sparring.types import Batch, Delta, Mask, PerSample
 
 S = TypeVar("S", bound="Space")
+
+SLACK = 1e-6
+"""How far beyond eps, relatively, or beyond the box, rounding may take a point that counts as inside."""
 
 
 class Space(ABC):
@@ -48,9 +53,26 @@ class Space(ABC):
         """The perturbation of the space that lies nearest to `delta`."""
 
     @abstractmethod
-    def contains(self, x: Batch, delta: Delta) -> Mask:
-        """Whether a perturbation lies in the space, up to rounding."""
+    def fits(self, x: Batch, delta: Delta) -> Mask:
+        """Whether the perturbed input is a valid one, up to rounding: inside the box, however far it went."""
 
     @abstractmethod
     def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
         """The step of length one from `delta` that lowers the loss fastest, to first order."""
+
+    @final
+    def contains(self, x: Batch, delta: Delta) -> Mask:
+        """Whether a perturbation lies in the space, up to rounding."""
+        return self.fits(x, delta) & self.reaches(self.distance(x, delta))
+
+    @final
+    def reaches(self, distance: PerSample) -> Mask:
+        """Whether eps allows these distances, up to rounding."""
+        return distance <= (torch.inf if self.eps is None else self.eps) * (1 + SLACK)
+
+    @final
+    def within(self: S, eps: float | Tensor | None) -> S:
+        """The same space with another eps, unchecked: for a search whose eps moves."""
+        other = copy(self)
+        object.__setattr__(other, "eps", eps)
+        return other

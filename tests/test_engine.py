@@ -1,0 +1,50 @@
+"""How the bench calls a model."""
+
+import torch
+from torch import nn
+
+from sparring.engine import Engine
+from sparring.goals import Untargeted
+from sparring.losses import margin
+from sparring.problem import bind
+from sparring.spaces import Linf
+from sparring.threat import ThreatModel
+
+
+class Convolutions(nn.Module):
+    """With batch normalisation; remembers the layout of what it saw."""
+
+    def __init__(self, flatten: str):
+        super().__init__()
+        self.convolution, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4 * 36, 5)
+        self.flatten, self.seen = flatten, []
+
+    def forward(self, x):
+        self.seen.append(x.is_contiguous(memory_format=torch.channels_last))
+        x = self.norm(self.convolution(x)).relu()
+        return self.last(x.view(len(x), -1) if self.flatten == "view" else x.flatten(1))
+
+
+def test_a_model_with_batch_normalisation_sees_channels_last_and_says_the_same():
+    model, x = Convolutions("flatten").eval(), torch.rand(2, 3, 8, 8)
+    assert torch.allclose(Engine(model, x)(x), model(x), atol=1e-6)
+    assert model.seen == [True, False]
+
+
+def test_a_model_that_flattens_by_view_is_asked_in_the_layout_that_it_needs():
+    model, x = Convolutions("view").eval(), torch.rand(2, 3, 8, 8)
+    engine = Engine(model, x)
+    assert torch.equal(engine(x), model(x))
+    assert torch.equal(engine(x), model(x))
+    assert model.seen == [True, False, False, False, False], "it is tried once"
+
+
+def test_gradients_come_back_in_the_layout_of_the_input():
+    model, x = Convolutions("flatten").eval().requires_grad_(False), torch.rand(2, 3, 8, 8)
+    y = model(x).argmax(1)
+    p = bind(model, x, y, ThreatModel(Linf(0.1)))
+    gradient = p.gradient(p.space.zeros(p.x), margin).gradient
+    v = x.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(Untargeted().bind(y).gap(model(v)).sum(), v)
+    assert gradient.is_contiguous()
+    assert torch.allclose(gradient, plain, atol=1e-6)
