@@ -1,34 +1,19 @@
 """Every attack, with settings small enough for tests; one row buys all the laws of test_laws.py."""
 
-from dataclasses import dataclass
-
+import table_bounded
+import table_decisions
+import table_learned
+import table_minimum
+import table_scores
+import table_sparse
+import table_transfer
+from entry import LP, Entry
 from sparring import attacks as a
-from sparring.attack import Attack
 from sparring.directions import Sparse
 from sparring.losses import dlr, margin, scaled_cross_entropy, targeted_dlr
-from sparring.spaces import L0, L1, L2, Ball, Linf
+from sparring.spaces import L0, L1, L2, Linf
 
-
-@dataclass(frozen=True)
-class Entry:
-    """An attack, and what may be asked of it."""
-
-    name: str
-    attack: Attack
-    norms: tuple[type[Ball], ...]
-    free: bool = False
-    """Whether it minimises the distance; otherwise it needs an eps."""
-    exact: bool = True
-    """Whether it must succeed just beyond the true distance of a two-class affine model."""
-    targeted: bool = True
-
-    def __str__(self) -> str:
-        return self.name
-
-
-LP = (Linf, L2, L1)
-
-TABLE = (
+SPINE = (
     Entry("fgsm", a.FGSM(), LP),
     Entry("r-fgsm", a.RFGSM(), (Linf,), exact=False),
     Entry("bim", a.BIM(), LP),
@@ -51,4 +36,15 @@ TABLE = (
     Entry("deepfool", a.DeepFool(), (L2, Linf), free=True),
     Entry("carlini-wagner", a.CarliniWagner(steps=60, searches=5, rate=0.01, first_weight=0.1), (L2,), free=True),
     Entry("all-targets", a.AllTargets(a.PGD(steps=5, loss=targeted_dlr), 3), LP),
+)
+
+TABLE = (
+    SPINE
+    + table_transfer.ROWS
+    + table_bounded.ROWS
+    + table_minimum.ROWS
+    + table_sparse.ROWS
+    + table_learned.ROWS
+    + table_scores.ROWS
+    + table_decisions.ROWS
 )

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from entry import Entry
 from known import Affine, inputs, mlp
 from sparring.errors import AccessError, InputError
 from sparring.geometry import norm
 from sparring.goals import Targeted, Untargeted, lead
 from sparring.spaces import L0, L1, L2, Ball, Linf
 from sparring.threat import Access, ThreatModel
-from table import TABLE, Entry
+from table import TABLE
 
 EPS = {Linf: 0.04, L2: 0.15, L1: 0.4, L0: 3}
 CASES = [pytest.param(entry, space, id=f"{entry}-{space.__name__}") for entry in TABLE for space in entry.norms]

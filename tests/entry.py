@@ -1,0 +1,25 @@
+"""What the table of attacks is made of."""
+
+from dataclasses import dataclass
+
+from sparring.attack import Attack
+from sparring.spaces import L1, L2, Ball, Linf
+
+LP = (Linf, L2, L1)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack, and what may be asked of it."""
+
+    name: str
+    attack: Attack
+    norms: tuple[type[Ball], ...]
+    free: bool = False
+    """Whether it minimises the distance; otherwise it needs an eps."""
+    exact: bool = True
+    """Whether it must succeed just beyond the true distance of a two-class affine model."""
+    targeted: bool = True
+
+    def __str__(self) -> str:
+        return self.name
