@@ -16,8 +16,9 @@ from known import Affine, inputs, mlp
 from sparring import L2, InputError, Linf, ModelError
 from sparring.attack import GradientAttack
 from sparring.attacks import FGSM, PGD
+from sparring.batches import shuffled
 from sparring.defend import AdversarialRisk, Holdout, Standard, Step, Trades, train
-from sparring.defend.train import one_cycle, shuffled
+from sparring.defend.train import one_cycle
 from sparring.problem import Gradients
 from sparring.types import Delta
 

@@ -11,10 +11,10 @@ ROOT = Path(sparring.__file__).parent
 
 FLOORS = (
     {"types", "errors"},
-    {"geometry", "planes", "random", "spec", "world"},
-    {"goals", "losses", "spaces", "directions", "estimators", "models", "data", "samples"},
+    {"geometry", "planes", "random", "spec", "world", "progress", "guest"},
+    {"goals", "losses", "spaces", "directions", "estimators", "models", "data", "samples", "batches"},
     {"threat"},
-    {"ledger", "engine"},
+    {"ledger", "engine", "inputs"},
     {"problem"},
     {"attack"},
     {"attacks", "defend", "explain", "certify"},

@@ -4,8 +4,7 @@ A risk never imports an attack: it is given one. The attack crafts in evaluation
 rows of a batch nor moves running statistics; the loss itself is taken in the modes that the model came with.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from sparring.attack import Attack
 from sparring.errors import InputError
+from sparring.guest import evaluating
 from sparring.losses import Point
 from sparring.spaces import Space
 from sparring.threat import ThreatModel
@@ -77,25 +77,6 @@ class Trades:
             near = replace(attack, loss=Away(clean)).perturb(model, x, y, self.threat, seed=seed)
         logits = model(x)
         return F.cross_entropy(logits, y) + self.beta * _kl(logits, model(near)).mean()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode in every part of the model, for a while."""
-    with modes_kept(model):
-        model.eval()
-        yield
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Generator[None]:
-    """Whatever is done to the modes of the model's parts, each ends in the one that it came with."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @dataclass(frozen=True, eq=False)

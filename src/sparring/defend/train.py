@@ -2,25 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
+from torch import nn
 
 from sparring.attack import Attack
-from sparring.defend.progress import Step, Watch, shown
-from sparring.defend.risks import Risk, evaluating, modes_kept
+from sparring.batches import Data, shuffled, size_of
+from sparring.defend.risks import Risk
 from sparring.directions import cosine
 from sparring.errors import InputError, ModelError
-from sparring.random import Random
+from sparring.guest import evaluating, modes_kept
+from sparring.progress import Step, Watch, shown
 from sparring.spaces import Space
 from sparring.threat import ThreatModel
 from sparring.types import Batch, Labels
 
-Data: TypeAlias = tuple[Batch, Labels] | Dataset[Any]
 Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -85,7 +84,7 @@ def train(
     loss is no longer a number.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = _size(data)
+    size = size_of(data)
     if not parameters:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
@@ -135,19 +134,3 @@ def one_cycle(t: int, steps: int) -> float:
     """The share of the learning rate at step `t`: a climb over the first tenth, then half a cosine down to zero."""
     warm = max(1, steps // 10)
     return (t + 1) / warm if t < warm else cosine(1.0, 0.0, t - warm, max(steps - warm, 2))
-
-
-def shuffled(data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The samples of one epoch in batches, in an order that depends on the seed and the epoch alone."""
-    order = Random(seed, torch.arange(_size(data)), stream=epoch + 1).uniform().argsort(stable=True)
-    for rows in order.split(batch_size):
-        if isinstance(data, tuple):
-            yield data[0][rows.to(data[0].device)], data[1][rows.to(data[1].device)]
-        else:
-            x, y = default_collate([data[row] for row in rows.tolist()])
-            yield x, y
-
-
-def _size(data: Data) -> int:
-    sized: Any = data[1] if isinstance(data, tuple) else data
-    return len(sized)

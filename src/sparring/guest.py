@@ -1,0 +1,40 @@
+"""A user's model is a guest: whatever is done to it for a while, it leaves as it came."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+
+from torch import nn
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Generator[None]:
+    """Whatever is done to the modes of the model's parts, each ends in the one that it came with."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Evaluation mode in every part of the model, for a while."""
+    with modes_kept(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def frozen(model: object) -> Generator[None]:
+    """Evaluation mode, and no parameter that asks for a gradient, for a while; a bare function is left alone."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    flags = [parameter.requires_grad for parameter in parameters]
+    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, flag in zip(parameters, flags, strict=True):
+                parameter.requires_grad_(flag)
