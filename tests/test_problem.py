@@ -8,6 +8,7 @@ from known import Affine, inputs, mlp
 from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, ScoreAttack, Transfer, restarts
 from sparring.attacks import PGD
 from sparring.errors import InputError, ModelError
+from sparring.goals import Targeted
 from sparring.losses import margin
 from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import L2, Linf
@@ -225,3 +226,17 @@ def test_a_bounded_problem_says_where_the_goal_is_met_beyond_its_eps():
     met = p.decide(p.space.within(None).project(p.x, far))
     assert met.any()
     assert not p.result().success.any()
+
+
+def test_a_goal_that_names_a_class_the_model_does_not_know_is_refused_in_words():
+    model, x = mlp(), inputs()
+    y = model(x).argmax(1)
+    with pytest.raises(InputError, match=r"names class 77, and the model has 5: give labels from 0 to 4"):
+        PGD(steps=2)(model, x, y, ThreatModel(Linf(0.1), Targeted(77)))
+    with pytest.raises(InputError, match="names class -1"):
+        PGD(steps=2)(model, x, torch.full_like(y, -1), Linf(0.1))
+
+
+def test_a_search_of_no_steps_is_refused():
+    with pytest.raises(InputError, match=r"PGD\(steps=0\): steps must be 1 or more"):
+        PGD(steps=0)

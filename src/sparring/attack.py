@@ -4,22 +4,31 @@ The base class that an attack names says what it must see: `GradientAttack`, `Sc
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import cast, final
+from dataclasses import dataclass, field, fields
+from typing import Any, cast, final
 
 import torch
-from torch import nn
 
+from sparring.engine import Model, refuse_batch_statistics
 from sparring.errors import AccessError, InputError
 from sparring.ledger import Result
-from sparring.problem import Decisions, Gradients, Model, Scores, bind
+from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import Space
 from sparring.threat import Access, ThreatModel, as_threat
 from sparring.types import Batch, Delta, Labels
 
+COUNTS = {"steps", "queries", "searches", "restarts", "classes"}
+"""The settings that no attack takes at less than 1."""
+
 
 class Attack(ABC):
     """Frozen settings of a search; call it as `attack(model, x, y, threat, seed=0) -> Result`."""
+
+    def __post_init__(self) -> None:
+        for name in COUNTS & {one.name for one in fields(cast(Any, self))}:
+            count = getattr(self, name)
+            if isinstance(count, int) and count < 1:
+                raise InputError(f"{type(self).__name__}({name}={count}): {name} must be 1 or more")
 
     @property
     @abstractmethod
@@ -51,8 +60,9 @@ class Attack(ABC):
         """
         question = as_threat(threat)
         if self.access > question.access:
-            raise AccessError(f"{self} needs {self.access.name}; the threat model grants {question.access.name}")
-        _refuse_batch_statistics(model)
+            who, granted = type(self).__name__, question.access.name
+            raise AccessError(f"{who} needs {self.access.name}; the threat model grants {granted}")
+        refuse_batch_statistics(model)
         if len(x) == 0:
             return _nothing(x)
         problem = bind(model, x, y, question, seed=seed, ids=ids, stream=stream, dense=dense)
@@ -167,17 +177,6 @@ def restarts(attack: Attack, times: int) -> Cascade:
     if times < 1:
         raise InputError(f"times is {times}; an attack runs at least once")
     return Cascade((attack,) * times)
-
-
-def _refuse_batch_statistics(model: Model) -> None:
-    """BatchNorm in training mode mixes the rows of a batch, and would be changed by every query."""
-    if isinstance(model, nn.Module):
-        for name, module in model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-                raise InputError(
-                    f"layer {name or type(module).__name__!r} is a BatchNorm in training mode, which mixes the rows of "
-                    f"a batch; call model.eval() first"
-                )
 
 
 def _nothing(x: Batch) -> Result:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparring.errors import InputError
 from sparring.types import Batch
 
 Model = Callable[[Batch], Any]
@@ -38,6 +39,17 @@ class Engine:
                 raise
             self._channels_last = False  # the model flattens with `view`, which needs the other layout
             return self._model(x)
+
+
+def refuse_batch_statistics(model: Model) -> None:
+    """Raise InputError where a BatchNorm in training mode would mix the rows of a batch, and be changed by each."""
+    if isinstance(model, nn.Module):
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+                raise InputError(
+                    f"layer {name or type(module).__name__!r} is a BatchNorm in training mode, which mixes the rows of "
+                    f"a batch; call model.eval() first"
+                )
 
 
 def _normalises(model: Model) -> bool:

@@ -19,10 +19,10 @@ from sparring import geometry
 from sparring.engine import Engine, Model
 from sparring.errors import InputError, ModelError
 from sparring.goals import ClassGoal, Goal
+from sparring.inputs import check, refuse_unknown
 from sparring.ledger import Ledger, Result
 from sparring.losses import Loss, Point
 from sparring.random import Random
-from sparring.spaces import Space
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
@@ -94,6 +94,7 @@ class Decisions:
         with torch.no_grad():
             delta = self.space.zeros(self.x)
             out = self._forward(delta)
+            refuse_unknown(self.goal, out)
             self._ledger.look(delta, out, precision=self._engine.precision)
 
     def wake(self) -> None:
@@ -266,25 +267,3 @@ def bind(
     if retire:
         problem.look()
     return problem
-
-
-def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
-    """Inputs in a dtype to compute in, and labels beside them; raises InputError where they do not fit."""
-    if not x.is_floating_point():
-        raise InputError(f"inputs are {str(x.dtype).removeprefix('torch.')}; give floats in the box (x.float() / 255)")
-    if y.shape != x.shape[:1] or y.is_floating_point():
-        raise InputError(
-            f"labels have shape {tuple(y.shape)} and type {str(y.dtype).removeprefix('torch.')} for {len(x)} inputs; "
-            f"give one integer a sample"
-        )
-    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    if not bool(x.isfinite().all()):
-        raise InputError(f"{int((~x.isfinite()).sum())} input values are NaN or infinite; clean the data first")
-    low, high = (bound.to(x) if isinstance(bound, Tensor) else bound for bound in space.box)
-    if len(x) and bool(((x < low - 1e-6) | (x > high + 1e-6)).any()):
-        box = "the space's box" if isinstance(low, Tensor) else f"the box [{low:g}, {high:g}]"
-        raise InputError(
-            f"inputs span [{x.min().item():.3g}, {x.max().item():.3g}], outside {box}; scale them, put the "
-            f"normalisation inside the model, or give the space its box"
-        )
-    return x, y.to(x.device, torch.long)

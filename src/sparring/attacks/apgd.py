@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 
@@ -22,7 +22,7 @@ class Best(NamedTuple):
     gradient: Delta
 
     @classmethod
-    def none(cls, delta: Delta) -> Self:
+    def none(cls, delta: Delta) -> "Best":
         return cls(torch.full_like(delta.flatten(1)[:, 0], torch.inf), delta, torch.zeros_like(delta))
 
     def after(self, delta: Delta, reply: Reply) -> "Best":

@@ -123,6 +123,8 @@ class Lines:
         self._next, self._stage = 0.0, ""
 
     def __call__(self, now: Progress) -> None:
+        if now.total == 0 and now.stages_done + 1 < now.stages:
+            return  # a stage that was done before
         if now.elapsed < self._next and now.stage == self._stage and now.done < now.total:
             return
         self._next, self._stage = now.elapsed + self._every, now.stage

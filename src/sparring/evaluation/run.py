@@ -23,8 +23,9 @@ from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
 from sparring.evaluation.study import Study
 from sparring.evaluation.verdict import Check, Verdict
+from sparring.inputs import check
 from sparring.models import Cast, door
-from sparring.problem import Model, check
+from sparring.problem import Model
 from sparring.spaces import Space
 from sparring.threat import ThreatModel, as_threat
 from sparring.world import World, here
@@ -115,13 +116,13 @@ def _enter(
     model: Model, samples: Samples, threat: ThreatModel, attacks: Mapping[str, Attack], device: torch.device
 ) -> None:
     """Look at all inputs, at what the model says of a few, and at whether each attack fits, before any work is done."""
-    check(samples.x, samples.y, threat.space)
     if not bool(threat.goal.applies(samples.y).any()):
         raise InputError(f"there is nothing to ask: every label is the class that {threat.goal} wants")
     threat.space.bind(samples.x)
     few = torch.from_numpy(spread(np.arange(len(samples.x)), FEW)).to(samples.x.device)
     x, y = samples.x[few].to(device), samples.y[few].to(device)
     door(model, x, y, threat.space.at(few).box)
+    check(samples.x, samples.y, threat.space)
     once = replace(threat, space=threat.space.at(few[:1]), queries=1)  # a rehearsal: the clean look spends it
     for attack in attacks.values():
         attack(model, x[:1], y[:1], once)

@@ -164,11 +164,11 @@ class Disk(Store):
                 )
             self.note("plan", {"identity": self.identity, "record": self._record, "about": dict(about)})
             return
-        kept = self._parse("plan.json")
         try:
+            kept = json.loads(self._folder.read("plan.json"))
             identity, record, answers = kept["identity"], kept["record"], kept["about"].get("answers", [])
             damaged = identity != hashlib.sha256(_json(record)).hexdigest()
-        except (KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             identity, record, answers, damaged = "", {}, [], True
         if damaged:
             raise StoreError(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sparring import geometry
+from sparring.engine import refuse_batch_statistics
 from sparring.errors import InputError
 from sparring.goals import lead
 from sparring.problem import Model
@@ -160,11 +161,3 @@ def _ask(
 def _places(low: float, high: float, count: int, x: Batch) -> Tensor:
     """Evenly spaced numbers, beside `x`, in single precision or better."""
     return torch.linspace(low, high, count, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-
-
-def refuse_batch_statistics(model: Model) -> None:
-    """Raise InputError where a BatchNorm in training mode would mix the points, and be changed by each."""
-    if isinstance(model, nn.Module):
-        for module in model.modules():
-            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and module.training:
-                raise InputError("the model has a BatchNorm in training mode; call model.eval() first")

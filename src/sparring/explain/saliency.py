@@ -2,7 +2,7 @@
 
 import torch
 
-from sparring.explain.landscape import refuse_batch_statistics
+from sparring.engine import refuse_batch_statistics
 from sparring.goals import Untargeted
 from sparring.losses import Loss, Point, margin
 from sparring.problem import Model

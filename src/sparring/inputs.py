@@ -1,0 +1,44 @@
+"""What a problem may be posed about: inputs and labels that fit the space, and classes that the model knows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparring.errors import InputError
+from sparring.goals import ClassGoal, Goal
+from sparring.spaces import Space
+from sparring.types import Batch, Labels
+
+
+def refuse_unknown(goal: Goal, out: Any) -> None:
+    """Raise InputError where the goal names a class that the model does not know."""
+    if isinstance(goal, ClassGoal) and isinstance(out, Tensor) and out.ndim == 2 and len(goal.label):
+        least, most = (int(bound) for bound in torch.aminmax(goal.label))
+        if least < 0 or most >= out.shape[1]:
+            raise InputError(
+                f"the goal names class {most if least >= 0 else least}, and the model has {out.shape[1]}: "
+                f"give labels from 0 to {out.shape[1] - 1}"
+            )
+
+
+def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
+    """Inputs in a dtype to compute in, and labels beside them; raises InputError where they do not fit."""
+    if not x.is_floating_point():
+        raise InputError(f"inputs are {str(x.dtype).removeprefix('torch.')}; give floats in the box (x.float() / 255)")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise InputError(
+            f"labels have shape {tuple(y.shape)} and type {str(y.dtype).removeprefix('torch.')} for {len(x)} inputs; "
+            f"give one integer a sample"
+        )
+    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    if not bool(x.isfinite().all()):
+        raise InputError(f"{int((~x.isfinite()).sum())} input values are NaN or infinite; clean the data first")
+    low, high = (bound.to(x) if isinstance(bound, Tensor) else bound for bound in space.box)
+    if len(x) and bool(((x < low - 1e-6) | (x > high + 1e-6)).any()):
+        box = "the space's box" if isinstance(low, Tensor) else f"the box [{low:g}, {high:g}]"
+        raise InputError(
+            f"inputs span [{x.min().item():.3g}, {x.max().item():.3g}], outside {box}; scale them, put the "
+            f"normalisation inside the model, or give the space its box"
+        )
+    return x, y.to(x.device, torch.long)
