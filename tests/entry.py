@@ -20,6 +20,8 @@ class Entry:
     exact: bool = True
     """Whether it must succeed just beyond the true distance of a two-class affine model."""
     targeted: bool = True
+    minimal: bool = True
+    """Whether a free one claims to come near the smallest distance; otherwise it need only succeed, on every sample."""
 
     def __str__(self) -> str:
         return self.name

@@ -1,5 +1,19 @@
 """Rows of the table of attacks: sparse."""
 
 from entry import Entry
+from sparring.attacks.jsma import JSMA
+from sparring.attacks.newtonfool import NewtonFool
+from sparring.attacks.sparsefool import SparseFool
+from sparring.attacks.trust_region import TrustRegion
+from sparring.attacks.vfga import FGA, VFGA
+from sparring.spaces import L0, L1, L2, Linf
 
-ROWS: tuple[Entry, ...] = ()
+ROWS: tuple[Entry, ...] = (
+    Entry("trust-region", TrustRegion(), (L2, Linf), free=True),
+    Entry("newtonfool", NewtonFool(), (L2,), free=True, minimal=False),
+    Entry("sparsefool", SparseFool(beyond=1.0), (L0, L1), free=True),
+    Entry("vfga", VFGA(steps=20, draws=5), (L0,), free=True),
+    Entry("fga", FGA(steps=20, draws=5), (L0,), free=True, minimal=False),
+    Entry("jsma", JSMA(steps=20), (L0,), free=True, minimal=False),
+    Entry("jsma-one", JSMA(steps=20, features=1, down=True), (L0,), free=True, minimal=False),
+)

@@ -198,7 +198,7 @@ def test_it_finds_what_can_be_found_and_nothing_that_cannot(entry, space):
         r = entry.attack(model, x, y, ThreatModel(L0(pixels=False) if space is L0 else space()))
         ratio = r.distance / true
         assert (ratio >= 1 - 1e-5).all()
-        assert float(ratio.median()) <= 1.05
+        assert float(ratio.median()) <= 1.05 if entry.minimal else r.success.all()
         return
     below = true - 1 if space is L0 else 0.99 * true
     keep = below > 0

@@ -6,6 +6,7 @@ All work from two classes up. `margin`, `dlr` and `targeted_dlr` do not care how
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 
 from sparring.goals import ClassGoal
@@ -47,6 +48,18 @@ def margin(at: Point) -> PerSample:
     f₆ without the hinge.
     """
     return at.goal.margin(at.out)
+
+
+def log_odds(at: Point) -> PerSample:
+    """The log-odds of what the attacker does not want: the label against all others, or these against the target.
+
+    The softmax probability of the same is its logistic function: it has the same gradient but for the length, which
+    underflows where this one stays.
+    """
+    goal: ClassGoal = at.goal
+    label = goal.label[:, None]
+    others = at.out.scatter(1, label, -torch.inf).logsumexp(1)
+    return goal.confidence - goal.sign * (at.out.gather(1, label).squeeze(1) - others)
 
 
 def probability_margin(at: Point) -> PerSample:

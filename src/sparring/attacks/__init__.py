@@ -7,25 +7,36 @@ from sparring.attacks.carlini_wagner import CarliniWagner
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
 from sparring.attacks.fmn import FMN
+from sparring.attacks.jsma import JSMA
+from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
+from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
+from sparring.attacks.trust_region import TrustRegion
+from sparring.attacks.vfga import FGA, VFGA
 
 __all__ = [
     "APGD",
     "APGDT",
     "BIM",
     "FAB",
+    "FGA",
     "FGSM",
     "FMN",
+    "JSMA",
     "MIFGSM",
     "PGD",
     "RFGSM",
+    "VFGA",
     "AllTargets",
     "CarliniWagner",
     "Cascade",
     "DeepFool",
+    "NewtonFool",
+    "SparseFool",
     "Square",
     "Transfer",
+    "TrustRegion",
     "autoattack",
     "restarts",
 ]
