@@ -1,5 +1,25 @@
 """Rows of the table of attacks: bounded."""
 
-from entry import Entry
+from entry import LP, Entry
+from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
+from sparring.attacks.pgd import PGD
+from sparring.attacks.pgd_l0 import PGDL0
+from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter
+from sparring.attacks.targets import Nearest
+from sparring.losses import margin, targeted_dlr
+from sparring.spaces import L0
 
-ROWS: tuple[Entry, ...] = ()
+ROWS: tuple[Entry, ...] = (
+    Entry("annealed", Annealed(12), LP),
+    Entry("md", MD(12), LP),
+    Entry("mdmt", MDMT(8, 2), LP),
+    Entry("pma", PMA(12), LP),
+    Entry("odi", ODI(12), LP),
+    Entry("gama-pgd", GAMA(20), LP),
+    Entry("gama-fw", GAMAFW(12), LP),
+    Entry("jitter", Jitter(12), LP, exact=False),
+    Entry("alternating", Alternating(12), LP, targeted=False),
+    Entry("nearest", Nearest(PGD(8, loss=targeted_dlr), 3), LP),
+    Entry("frank-wolfe", FrankWolfe(20, margin), LP),
+    Entry("pgd-l0-long", PGDL0(10), (L0,), exact=False),
+)

@@ -7,11 +7,15 @@ from sparring.attacks.carlini_wagner import CarliniWagner
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
 from sparring.attacks.fmn import FMN
+from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
+from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
+from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
+from sparring.attacks.targets import Nearest
 from sparring.attacks.trust_region import TrustRegion
 from sparring.attacks.vfga import FGA, VFGA
 
@@ -23,18 +27,32 @@ __all__ = [
     "FGA",
     "FGSM",
     "FMN",
+    "GAMA",
+    "GAMAFW",
     "JSMA",
+    "MD",
+    "MDMT",
     "MIFGSM",
+    "ODI",
     "PGD",
+    "PGDL0",
+    "PMA",
     "RFGSM",
     "VFGA",
     "AllTargets",
+    "Alternating",
+    "Annealed",
     "CarliniWagner",
     "Cascade",
     "DeepFool",
+    "FrankWolfe",
+    "Jitter",
+    "Nearest",
     "NewtonFool",
     "SparseFool",
     "Square",
+    "Stage",
+    "Staged",
     "Transfer",
     "TrustRegion",
     "autoattack",
