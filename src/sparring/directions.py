@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sparring import geometry
+from sparring.grids import blurred, gaussian, image, separable
 from sparring.types import Delta
 
 
@@ -70,6 +71,27 @@ class Sparse(Direction):
         count = max(1, round(self.share * flat.shape[1]))
         kept = geometry.largest(flat, flat.new_full((len(flat),), count))
         return gradient.sign() * kept.reshape(gradient.shape), None
+
+
+@dataclass(frozen=True)
+class Blurred(Direction):
+    """Another direction, given the gradient after a Gaussian blur: the mean over small shifts of the image.
+
+    Reference: Dong, Pang, Su & Zhu, "Evading defenses to transferable adversarial examples by translation-invariant
+    attacks", CVPR 2019, arXiv:1904.02884, equation (7).
+    """
+
+    then: Direction
+    size: int = 15
+    """The side of the kernel in pixels, six standard deviations long; odd."""
+
+    def init(self, like: Delta) -> Any:
+        return self.then.init(like)
+
+    def update(self, gradient: Delta, state: Any) -> tuple[Delta, Any]:
+        kernel = gaussian(self.size, gradient)
+        down, across = (blurred(length, kernel) for length in image(gradient).shape[-2:])
+        return self.then.update(separable(gradient, down, across), state)
 
 
 class AdamState(NamedTuple):

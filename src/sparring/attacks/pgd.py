@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
+from sparring import geometry
 from sparring.attack import GradientAttack
 from sparring.directions import Direction, Momentum, Plain
 from sparring.losses import Loss, cross_entropy
+from sparring.probes import Ask, Probe, Site
 from sparring.problem import Gradients
 from sparring.spaces import Linf, ball
+from sparring.strides import Stride
+from sparring.transforms import Transform
 from sparring.types import Delta, rows
 
 
@@ -24,16 +30,58 @@ class PGD(GradientAttack):
     loss: Loss = cross_entropy
     direction: Direction = field(default_factory=Plain)
     random_start: bool = True
+    transform: Transform | None = None
+    """Whose images of the point each gradient is averaged over; None looks at the point itself."""
+    probe: Probe | None = None
+    """Where gradients are asked for; None asks at the iterate alone."""
+    stride: Stride | None = None
+    """What becomes of a step after it was fitted to the space (L∞ only); None takes it as it is."""
 
     def search(self, p: Gradients, /) -> Delta:
         delta = p.space.draw(p.x, p.random) if self.random_start else p.space.zeros(p.x)
-        state = self.direction.init(delta)
-        length = rows(self.rate * p.eps / self.steps, delta)
+        state, memory, pace = self.direction.init(delta), None, None
+        eps, step = rows(p.eps, delta), torch.zeros_like(delta)
+        length = self.rate * eps / self.steps
         for _ in p.steps(self.steps):
-            gradient = p.gradient(delta, self.loss).gradient
+            ask = asking(p, delta, self.loss, self.transform)
+            if self.probe is None:
+                gradient = ask(None)
+            else:
+                gradient, memory = self.probe.gradient(site(p, delta, ask, step, length), memory)
             step, state = self.direction.update(gradient, state)
-            delta = p.space.project(p.x, delta + length * p.space.steepest(p.x, delta, step))
+            move = length * p.space.steepest(p.x, delta, step)
+            if self.stride is not None:
+                ball(p.space, self.stride, Linf)
+                move, pace = self.stride.update(move, pace, length, eps)
+            delta = p.space.project(p.x, delta + move)
         return delta
+
+
+def asking(p: Gradients, delta: Delta, loss: Loss, transform: Transform | None) -> Ask:
+    """How a probe asks for the gradient of the loss at or near `delta`, averaged over a transformation's images.
+
+    An image of a point is a change of the input like any other, and counts as a candidate where it lies in the space.
+    """
+
+    def ask(offset: Delta | None) -> Delta:
+        point = delta if offset is None else delta + offset
+        if transform is None:
+            return p.gradient(point, loss).gradient
+        space = ball(p.space, transform)
+        total, count = torch.zeros_like(point), 0
+        for image in transform.maps(p.x, p.random):
+            total = total + p.gradient(point, loss, lambda v, image=image: image(space.apply(p.x, v)) - p.x).gradient
+            count += 1
+        return total / count
+
+    return ask
+
+
+def site(p: Gradients, delta: Delta, ask: Ask, last: Delta, length: Delta) -> Site:
+    """The iterate as a probe sees it. Over all features, the step up the main diagonal is the longest in L1."""
+    diagonal = geometry.norm(p.space.steepest(p.x, delta, torch.ones_like(delta)), 1)
+    width = rows(p.eps * diagonal / delta[0].numel(), delta)
+    return Site(ask, last, length * rows(diagonal, delta), width, p.random)
 
 
 @dataclass(frozen=True)
