@@ -176,12 +176,12 @@ class Scores(Decisions):
             yield self
             return
         for rival in self.rivals(count).unbind(1):
+            self._ledger.wake()  # before the look: who rests in one search stands in the next
             if not self._ledger.active.any():
                 return
             assert isinstance(goal, ClassGoal)
             aimed = copy(self)
             aimed.goal = ClassGoal(rival, +1, goal.confidence, source=goal.label)
-            self._ledger.wake()
             yield aimed
 
 
