@@ -11,11 +11,14 @@ ROOT = Path(sparring.__file__).parent
 
 FLOORS = (
     {"types", "errors"},
-    {"geometry", "grids", "planes", "random", "spec", "world", "progress", "guest"},
+    {"geometry", "colours", "grids", "planes", "random", "spec", "world", "progress", "guest"},
     {
         "goals",
         "losses",
         "spaces",
+        "smoothness",
+        "outputs",
+        "matching",
         "directions",
         "probes",
         "strides",
@@ -38,6 +41,11 @@ FLOORS = (
 SAME_FLOOR = {
     ("losses", "goals"),  # a loss reads a goal's sign and label
     ("planes", "geometry"),
+    ("smoothness", "losses"),
+    ("outputs", "goals"),
+    ("matching", "losses"),
+    ("matching", "goals"),
+    ("matching", "outputs"),
     ("data", "models"),  # what a model wants of an image, and the calling of a named function
     ("samples", "models"),
     ("cli", "demo"),

@@ -8,8 +8,10 @@ from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
+from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.newtonfool import NewtonFool
+from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.sparsefool import SparseFool
@@ -77,9 +79,11 @@ __all__ = [
     "Cascade",
     "DeepFool",
     "FrankWolfe",
+    "Grid",
     "Jitter",
     "Nearest",
     "NewtonFool",
+    "PerCAL",
     "PreGradientFGSM",
     "SparseFool",
     "Square",
@@ -87,6 +91,7 @@ __all__ = [
     "Staged",
     "Transfer",
     "TrustRegion",
+    "WorstOf",
     "autoattack",
     "restarts",
 ]
