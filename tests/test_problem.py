@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from known import Affine, inputs, mlp
-from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, ScoreAttack, Transfer, restarts
+from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, Near, ScoreAttack, Transfer, restarts
 from sparring.attacks import PGD
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted
-from sparring.losses import margin
+from sparring.losses import Point, margin
 from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import L2, Linf
 from sparring.threat import Access, ThreatModel
@@ -240,3 +240,24 @@ def test_a_goal_that_names_a_class_the_model_does_not_know_is_refused_in_words()
 def test_a_search_of_no_steps_is_refused():
     with pytest.raises(InputError, match=r"PGD\(steps=0\): steps must be 1 or more"):
         PGD(steps=0)
+
+
+def test_near_spends_nothing_on_samples_that_are_far_from_the_goal():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    true = model.distance(x, y, float("inf"))
+    first = PGD(steps=1, random_start=False, loss=margin)
+    near = Cascade((first, Near(PGD(steps=5, loss=margin), 0.5)))(model, x, y, Linf((0.3 * true).contiguous()))
+    assert (near.forwards == 4).all(), "the clean input, the step, two looks: 0.7 of the margin is left"
+    near = Cascade((first, Near(PGD(steps=5, loss=margin), 0.5)))(model, x, y, Linf((0.8 * true).contiguous()))
+    assert (near.forwards == 3 + 6).all(), "0.2 of the margin is left"
+
+
+def test_a_later_search_may_begin_at_the_best_point_of_an_earlier_one():
+    p = problem(ThreatModel(Linf(0.001), access=Access.SCORES))
+    points = [p.space.draw(p.x, p.random) for _ in range(4)]
+    values = torch.stack([p.value(point, margin) for point in points])
+    best = torch.stack(points)[values.argmin(0), torch.arange(len(p.x))]
+    clean = margin(Point(p.best, p.clean, p.goal))
+    assert torch.equal(p.best[values.amin(0) < clean], best[values.amin(0) < clean])
+    assert torch.allclose(p.shortfall * clean, torch.minimum(values.amin(0), clean), atol=1e-6)

@@ -162,6 +162,26 @@ class AllTargets(Attack):
 
 
 @dataclass(frozen=True)
+class Near(Attack):
+    """An attack on the samples alone that earlier searches of a cascade have brought near to the goal.
+
+    A sample is near where the margin of its best point is at most `share` of the margin of its clean input. The others
+    cost nothing. Which samples those are depends on nothing but themselves.
+    """
+
+    attack: Attack
+    share: float = 0.5
+
+    @property
+    def access(self) -> Access:
+        return max(self.attack.access, Access.SCORES)
+
+    def search(self, p: Gradients, /) -> Delta:
+        p.rest(p.shortfall > self.share)
+        return self.attack.search(p)
+
+
+@dataclass(frozen=True)
 class Transfer(DecisionAttack):
     """Attack a model of one's own, and hand over the last point: the victim is asked twice and gives no gradient."""
 

@@ -1,13 +1,14 @@
 """How a model is called: in the memory layout that it is fastest in, and in a precision that losses can use."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparring.errors import InputError
-from sparring.types import Batch
+from sparring.errors import InputError, ModelError
+from sparring.types import Batch, Labels
 
 Model = Callable[[Batch], Any]
 
@@ -20,10 +21,56 @@ class Engine:
         self._channels_last = x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _normalises(model)
         self.precision = x.dtype
         """The dtype of the last output, before it was made fit for losses."""
+        self.inner: Tensor | None = None
+        """What the layer that is listened to gave in the last call, one row an input."""
+        self._layer: nn.Module | None = None
+        self._blank: Tensor | None = None
 
-    def __call__(self, x: Batch) -> Any:
-        """The model's output; half precision is widened."""
-        out = self._ask(x)
+    def listening(self, layer: str) -> "Engine":
+        """This engine, which also keeps what the part of the model of that name gives: "" names the whole.
+
+        Raises InputError where there is no such part.
+        """
+        names = [name for name, _ in self._model.named_modules()] if isinstance(self._model, nn.Module) else []
+        if layer not in names:
+            raise InputError(f"the model has no layer {layer!r}; it has {', '.join(names[1:]) or 'none'}")
+        assert isinstance(self._model, nn.Module)
+        other = copy(self)
+        other._layer, other.inner = self._model.get_submodule(layer), None  # noqa: SLF001, its own class
+        return other
+
+    def __call__(self, x: Batch, live: Labels | None = None) -> Any:
+        """The model's output, half precision widened; where `live` is given, of those rows, and zeros elsewhere."""
+        if live is None:
+            out = self._heard(x, None)
+            self._blank = out.detach()[:0] if isinstance(out, Tensor) else None
+            return out
+        if len(live) == 0 and self._blank is not None:
+            out = self._blank.new_zeros(len(x), *self._blank.shape[1:])
+            self.inner = torch.zeros_like(out if self.inner is None else self.inner)  # nobody will read either
+            return out
+        return _spread(self._heard(x, live), live, len(x))
+
+    def _heard(self, x: Batch, live: Labels | None) -> Any:
+        """The answer about the live rows; what the layer gave is kept, spread to all rows, as a node of the graph."""
+        asked = x if live is None else x.index_select(0, live)
+        if self._layer is None:
+            return self._fit(self._ask(asked))
+
+        def keep(layer: nn.Module, given: Any, out: Any) -> Tensor | None:
+            if not isinstance(out, Tensor) or len(out) != len(asked):
+                raise ModelError("the layer that is listened to does not give one row of numbers an input")
+            self.inner = out if live is None else _spread(out, live, len(x))
+            return None if live is None else self.inner.index_select(0, live)
+
+        hook = self._layer.register_forward_hook(keep)
+        try:
+            return self._fit(self._ask(asked))
+        finally:
+            hook.remove()
+
+    def _fit(self, out: Any) -> Any:
+        """The output in a precision that losses can use."""
         if not isinstance(out, Tensor):
             return out
         self.precision = out.dtype
@@ -50,6 +97,11 @@ def refuse_batch_statistics(model: Model) -> None:
                     f"layer {name or type(module).__name__!r} is a BatchNorm in training mode, which mixes the rows of "
                     f"a batch; call model.eval() first"
                 )
+
+
+def _spread(out: Tensor, live: Labels, rows: int) -> Tensor:
+    """The rows that are live, at their places among all; zeros elsewhere."""
+    return out.new_zeros(rows, *out.shape[1:]).index_copy(0, live, out)
 
 
 def _normalises(model: Model) -> bool:

@@ -41,7 +41,7 @@ class Ledger:
         self.backwards: Labels = torch.zeros_like(self.forwards)
         self.success: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.delta: Delta = space.zeros(x)
-        self._score: PerSample = x.new_full((len(x),), torch.inf)
+        self.score: PerSample = x.new_full((len(x),), torch.inf)
         self._standing: Mask = torch.ones_like(self.success)
         self._resting: Mask = torch.zeros_like(self.success)
         self._queries, self._retire = queries, retire
@@ -90,9 +90,9 @@ class Ledger:
         met = valid & (margin < (0 if clean else -_doubt(out, precision)))
         success, free = met & allowed, self.space.eps is None
         score = size.where(success, torch.inf) if free else margin
-        better = (success & ~self.success) | (allowed & (success == self.success) & (score < self._score))
+        better = (success & ~self.success) | (allowed & (success == self.success) & (score < self.score))
         self.delta = torch.where(rows(better, delta), delta, self.delta)
-        self._score = torch.where(better, score, self._score)
+        self.score = torch.where(better, score, self.score)
         self.success = self.success | success
         if self._retire and not free:
             self._standing = self._standing & ~success

@@ -18,6 +18,7 @@ from torch import Tensor
 from sparring import geometry
 from sparring.engine import Engine, Model
 from sparring.errors import InputError, ModelError
+from sparring.geometry import TINY
 from sparring.goals import ClassGoal, Goal
 from sparring.inputs import check, refuse_unknown
 from sparring.ledger import Ledger, Result
@@ -28,6 +29,7 @@ from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
 D = TypeVar("D", bound="Decisions")
 P = TypeVar("P", bound="Scores")
+G = TypeVar("G", bound="Gradients")
 
 
 class Decisions:
@@ -41,7 +43,6 @@ class Decisions:
         self._engine, self._ledger, self._dense, self._dtype = engine, ledger, dense, dtype
         self._look_every = 1 if self.x.device.type == "cpu" else 10
         self._calls, self._live = 0, None
-        self._blank: Tensor | None = None
         self.fallen: Mask | None = None  # where `within` made the problem: who has met the goal inside its space
 
     @property
@@ -51,6 +52,11 @@ class Decisions:
         if eps is None:
             raise InputError(f"this attack needs an eps, and {self.space} leaves it free; give one, as in Linf(8/255)")
         return eps if isinstance(eps, Tensor) else self.x.new_full((len(self.x),), eps)
+
+    @property
+    def best(self) -> Delta:
+        """The best point of every sample so far, for a search that begins where an earlier one ended."""
+        return self._ledger.delta
 
     def steps(self, count: int) -> Iterator[int]:
         """Count to `count`, or until every sample is done."""
@@ -124,20 +130,11 @@ class Decisions:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
         x = geometry.lower(self.space.apply(self.x, delta), self.x, self._dtype)
-        if self._dense:
-            return self._engine(x)
-        if self._calls % self._look_every == 0:
+        if not self._dense and self._calls % self._look_every == 0:
             live = self._ledger.active.nonzero().squeeze(1)
             self._live = None if len(live) == len(x) else live
         self._calls += 1
-        if self._live is None:
-            out = self._engine(x)
-            self._blank = out.detach()[:0]
-            return out
-        if len(self._live) == 0 and self._blank is not None:
-            return self._blank.new_zeros(len(x), *self._blank.shape[1:])
-        out = self._engine(x.index_select(0, self._live))
-        return out.new_zeros(len(x), *out.shape[1:]).index_copy(0, self._live, out)
+        return self._engine(x, self._live)
 
 
 class Scores(Decisions):
@@ -148,7 +145,7 @@ class Scores(Decisions):
         """The loss at each point."""
         out = self._forward(delta)
         self._keep(delta, out)
-        return loss(Point(delta, out, self.goal))
+        return loss(Point(delta, out, self.goal, self._engine.inner))
 
     @property
     def clean(self) -> Any:
@@ -157,6 +154,13 @@ class Scores(Decisions):
             with torch.no_grad():
                 self._ledger.clean = self._forward(self.space.zeros(self.x))
         return self._ledger.clean
+
+    @property
+    def shortfall(self) -> PerSample:
+        """How far the best points are from the goal, as a share of the clean input's margin; inf where eps is free."""
+        if self.space.eps is None:
+            return torch.full_like(self._ledger.score, torch.inf)
+        return self._ledger.score / self._ledger.goal.margin(self.clean).clamp_min(TINY)
 
     def rivals(self, count: int) -> Labels:
         """The `count` likeliest classes but the label at the clean input (fewer where there are fewer), n × count."""
@@ -202,9 +206,25 @@ class Gradients(Scores):
         with torch.enable_grad():
             delta = v if through is None else through(v)
             out = self._forward(delta)
-            value = loss(Point(delta, out, self.goal))
+            value = loss(Point(delta, out, self.goal, self._engine.inner))
             gradient = self._differentiate(out, value, v)
         return Reply(value.detach(), gradient, self._keep(delta.detach(), out.detach()))
+
+    def inside(self: G, layer: str) -> G:
+        """This problem, whose points also carry what the model's layer of that name gave: `Point.inner`."""
+        deep = copy(self)
+        deep._engine = self._engine.listening(layer)  # noqa: SLF001, its own class
+        return deep
+
+    def inner_gradient(self, delta: Delta, loss: Loss) -> Tensor:
+        """The loss's gradient in what the layer gives at `delta`, in a problem that looks `inside`."""
+        with torch.enable_grad():
+            out = self._forward(delta.detach().requires_grad_())
+            inner = self._engine.inner
+            assert inner is not None
+            gradient = self._differentiate(out, loss(Point(delta, out, self.goal, inner)), inner)
+        self._keep(delta, out.detach())
+        return gradient
 
     def differences(self, delta: Delta, classes: Labels) -> Iterator[Reply]:
         """For each column of `classes` (n × m): the label's logit less that class's, and the gradient of it in `delta`.

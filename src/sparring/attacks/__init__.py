@@ -1,53 +1,74 @@
 """The attacks: one a file, each callable as `attack(model, x, y, threat, seed=0) -> Result`."""
 
-from sparring.attack import AllTargets, Cascade, Transfer, restarts
+from sparring.attack import AllTargets, Cascade, Near, Transfer, restarts
+from sparring.attacks.alma import ALMA
 from sparring.attacks.apgd import APGD, APGDT
 from sparring.attacks.autoattack import autoattack
-from sparring.attacks.carlini_wagner import CarliniWagner
+from sparring.attacks.bisection import Bisection
+from sparring.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
+from sparring.attacks.carlini_wagner_l0 import CarliniWagnerL0
+from sparring.attacks.cwa import CWA
+from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
+from sparring.attacks.ead import EAD
 from sparring.attacks.fab import FAB
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.jsma import JSMA
+from sparring.attacks.learned import (
+    Generated,
+    Universal,
+    fit_advgan,
+    fit_advgan_plus,
+    fit_gap,
+    fit_gap_universal,
+    fit_uap,
+    fit_universal,
+)
 from sparring.attacks.newtonfool import NewtonFool
+from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
+from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
+from sparring.attacks.superdeepfool import SuperDeepFool
 from sparring.attacks.targets import Nearest
 from sparring.attacks.transfer import (
-    BSR,
-    DIFGSM,
     EMIFGSM,
+    FIA,
     GRA,
+    NAA,
     NIFGSM,
     PGN,
     PIFGSM,
-    SIA,
     SINIFGSM,
-    SSA,
-    TIFGSM,
     VMIFGSM,
     VNIFGSM,
-    Admix,
     PreGradientFGSM,
 )
+from sparring.attacks.transformed import BSR, DIFGSM, SIA, SSA, TIFGSM, Admix
 from sparring.attacks.trust_region import TrustRegion
 from sparring.attacks.vfga import FGA, VFGA
 
 __all__ = [
+    "ALMA",
     "APGD",
     "APGDT",
     "BIM",
     "BSR",
+    "CWA",
+    "DDN",
     "DIFGSM",
+    "EAD",
     "EMIFGSM",
     "FAB",
     "FGA",
     "FGSM",
+    "FIA",
     "FMN",
     "GAMA",
     "GAMAFW",
@@ -56,8 +77,11 @@ __all__ = [
     "MD",
     "MDMT",
     "MIFGSM",
+    "NAA",
     "NIFGSM",
     "ODI",
+    "PDGD",
+    "PDPGD",
     "PGD",
     "PGDL0",
     "PGN",
@@ -75,23 +99,37 @@ __all__ = [
     "AllTargets",
     "Alternating",
     "Annealed",
+    "Bisection",
     "CarliniWagner",
+    "CarliniWagnerL0",
+    "CarliniWagnerLinf",
     "Cascade",
     "DeepFool",
     "FrankWolfe",
+    "Generated",
     "Grid",
     "Jitter",
+    "Near",
     "Nearest",
     "NewtonFool",
     "PerCAL",
     "PreGradientFGSM",
+    "SigmaZero",
     "SparseFool",
     "Square",
     "Stage",
     "Staged",
+    "SuperDeepFool",
     "Transfer",
     "TrustRegion",
+    "Universal",
     "WorstOf",
     "autoattack",
+    "fit_advgan",
+    "fit_advgan_plus",
+    "fit_gap",
+    "fit_gap_universal",
+    "fit_uap",
+    "fit_universal",
     "restarts",
 ]

@@ -18,12 +18,11 @@ from sparring.spaces import L1, L2, Ball, Linf, ball
 from sparring.types import Delta, rows
 
 Window: TypeAlias = tuple[int, int]  # height and width
-Change: TypeAlias = Callable[[Tensor, Tensor, Window], Tensor]
-"""The next candidate, from the best one, n × channels × pixels, and a row of random numbers a sample."""
+Change: TypeAlias = Callable[[Tensor, Tensor, Window], Tensor]  # the next candidate, from the best and random numbers
 
 SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The candidates after which the squares lose half of their area."""
-AHEAD = 64  # candidates for which random numbers are drawn at once: a small draw takes as long as a large one
+AHEAD = 64  # candidates to draw for at once: a small draw takes as long as a large one
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Square(ScoreAttack):
     Squares lie anywhere in the picture, each sample's its own, and shrink as the search goes on. In L∞ a square takes
     one colour at full eps; in L2 and L1, the budget of another square. Inputs are n × … × height × width, or rows of
     features, which are pictures of height 1; where a picture is too narrow for a square, a rectangle takes its place.
-    Asks `queries` + 1 times about each sample.
+    Asks `queries` + 1 times.
 
     Reference: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box adversarial attack
     via random search", ECCV 2020, arXiv:1912.00049, algorithms 1 to 3. In L1: Croce & Hein, "Mind the box: l1-APGD for
@@ -43,8 +42,8 @@ class Square(ScoreAttack):
     queries: int = 5000
     p_init: float = 0.8
     """The share of the picture that the first squares cover."""
-    rescale: bool = False
-    """Stretch the squares' schedule, which is made for 10,000 queries, over `queries`."""
+    rescale: bool = False  # stretch the squares' schedule, which is made for 10,000 queries, over `queries`
+    warm: bool = False  # begin at the best point of the searches before, not at random
     loss: Loss = margin
 
     def search(self, p: Scores, /) -> Delta:
@@ -53,7 +52,8 @@ class Square(ScoreAttack):
         picture, least = _Picture(math.prod(channels), height, width), 1 if isinstance(space, Linf) else 3
         windows = [picture.window(self.p_init / 2**k, least) for k in range(len(SHRINK) + 1)]
         candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
-        delta, value, draws = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf), candidate
+        candidate = draws = p.best.reshape(candidate.shape) if self.warm else candidate
+        delta, value = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf)
         for t in p.steps(self.queries):
             found = p.value(candidate.reshape(p.x.shape), self.loss)
             better = found < value
@@ -138,8 +138,8 @@ def _hills(p: Scores, space: Ball, picture: _Picture, windows: list[Window]) -> 
 
 def _tile(height: int, width: int, power: int) -> Tensor:
     """A hill above a hollow, of norm 1."""
-    tile = torch.cat([_hill(height // 2, width, power), -_hill(height - height // 2, width, power)])
-    return geometry.unit(tile[None], power)[0]
+    halves = _hill(height // 2, width, power), -_hill(height - height // 2, width, power)
+    return geometry.unit(torch.cat(halves)[None], power)[0]
 
 
 def _hill(height: int, width: int, power: int) -> Tensor:
