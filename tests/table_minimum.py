@@ -1,5 +1,21 @@
 """Rows of the table of attacks: minimum."""
 
-from entry import Entry
+from entry import LP, Entry
+from sparring import attacks as a
+from sparring.losses import margin
+from sparring.spaces import L0, L1, L2, Linf
 
-ROWS: tuple[Entry, ...] = ()
+ROWS: tuple[Entry, ...] = (
+    Entry("ddn", a.DDN(steps=100), (L2,), free=True),
+    Entry("sigma-zero", a.SigmaZero(steps=30), (L0,), free=True),
+    Entry("superdeepfool", a.SuperDeepFool(steps=20), (L2,), free=True),
+    Entry("pdgd", a.PDGD(steps=150, rate=0.05, ratio=1.0), (L2,), free=True),
+    Entry("pdpgd", a.PDPGD(steps=120, rate=0.03, ratio=1.0), LP, free=True),
+    Entry("pdpgd-l0", a.PDPGD(steps=150), (L0,), free=True),
+    Entry("ead", a.EAD(steps=50, searches=9, first_weight=0.1), (L1,), free=True),
+    Entry("alma", a.ALMA(steps=120, rate=0.004), (L2,), free=True),
+    Entry("cw-linf", a.CarliniWagnerLinf(steps=20, searches=30, rate=2e-3, first_weight=10.0), (Linf,), free=True),
+    Entry("cw-l0", a.CarliniWagnerL0(steps=30, searches=15), (L0,), free=True),
+    Entry("bisection-pgd", a.Bisection(a.PGD(steps=10, loss=margin), 9), (*LP, L0), free=True),
+    Entry("bisection-square", a.Bisection(a.Square(queries=30), 6), (Linf,), free=True, minimal=False),
+)

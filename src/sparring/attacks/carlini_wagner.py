@@ -1,4 +1,4 @@
-"""The L2 attack of Carlini & Wagner."""
+"""The attacks of Carlini & Wagner in L2 and L∞: one descent, and two ways to tighten it from round to round."""
 
 from dataclasses import dataclass, field
 
@@ -6,11 +6,11 @@ import torch
 
 from sparring.attack import GradientAttack
 from sparring.directions import Adam, Direction
-from sparring.geometry import squared_norm
-from sparring.losses import Point
+from sparring.geometry import norm
+from sparring.penalised import descend
 from sparring.problem import Gradients
-from sparring.spaces import L2, ball
-from sparring.types import Delta, PerSample
+from sparring.spaces import L2, Linf, ball
+from sparring.types import Delta, rows
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,50 @@ class CarliniWagner(GradientAttack):
 
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L2)
-        low, high = (bound + torch.zeros_like(p.x) for bound in space.box)
-        middle, half = (high + low) / 2, (high - low) / 2
-
-        def through(w: Delta) -> Delta:
-            return middle + half * w.tanh() - p.x
-
-        def loss(at: Point) -> PerSample:
-            return squared_norm(at.delta) + weight * at.goal.margin(at.out).relu()
-
-        # Just inside the box, or a pixel at its edge would have no slope and stay there for ever.
-        start = ((p.x - middle) / half.clamp_min(torch.finfo(half.dtype).tiny) * (1 - 1e-6)).atanh()
-        w = start
+        delta = start = space.zeros(p.x)
         weight = torch.full_like(p.x.flatten(1)[:, 0], self.first_weight)
         below, above = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
         for _ in range(self.searches):
-            w, state = start, self.direction.init(start)
-            met = torch.zeros_like(weight, dtype=torch.bool)
-            for _ in p.steps(self.steps):
-                reply = p.gradient(w, loss, through)
-                met = met | reply.met
-                step, state = self.direction.update(reply.gradient, state)
-                w = w - self.rate * step
+            delta, met, _ = descend(p, start, weight, steps=self.steps, rate=self.rate, direction=self.direction)
             above = torch.where(met, weight, above)
             below = torch.where(met, below, weight)
             weight = torch.where(above.isinf(), 10 * weight, (below + above) / 2)
-        return through(w)
+        return delta
+
+
+@dataclass(frozen=True)
+class CarliniWagnerLinf(GradientAttack):
+    """Minimise Σ max(|δᵢ| - τ, 0) + c·max(margin, 0): a lower τ whenever the goal is met, a greater c whenever not.
+
+    It minimises the distance. A round ends for a sample once the goal is met within τ, and the next begins there.
+
+    Reference: Carlini & Wagner, section VI.C.
+    """
+
+    steps: int = 1000
+    searches: int = 60
+    """How many rounds: one for each τ, and one for each c."""
+    rate: float = 0.01
+    first_weight: float = 1e-3
+    """The first c; twice as much whenever a round fails."""
+    decrease: float = 0.9
+    """The next τ, in units of the least distance so far."""
+    direction: Direction = field(default_factory=Adam)
+
+    def search(self, p: Gradients, /) -> Delta:
+        space = ball(p.space, self, Linf)
+        delta = start = space.zeros(p.x)
+        weight = torch.full_like(p.x.flatten(1)[:, 0], self.first_weight)
+        least = limit = torch.full_like(weight, torch.inf)  # the first round goes straight for the goal
+        for _ in range(self.searches):
+            p.wake()
+            delta, met, found = descend(
+                p, start, weight, steps=self.steps, rate=self.rate, direction=self.direction, limit=limit
+            )
+            size = norm(found, torch.inf).where(met, torch.inf)
+            start = torch.where(rows(size < least, found), found, start)
+            least = torch.minimum(least, size)
+            start = torch.where(rows(least.isinf(), delta), delta, start)  # never met: go on from where it got
+            limit = torch.where(met, self.decrease * torch.minimum(limit, least), limit)
+            weight = torch.where(met, weight, 2 * weight)
+        return delta

@@ -1,0 +1,114 @@
+"""Primal-dual attacks: PDPGD, with a proximal step for any norm, and PDGD, with a gradient for L2."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from sparring.attack import GradientAttack
+from sparring.directions import Adam
+from sparring.geometry import TINY, clip
+from sparring.losses import Point
+from sparring.problem import Gradients
+from sparring.segment import Shortest
+from sparring.spaces import L0, L2, Ball, ball
+from sparring.types import Batch, Delta, Flat, PerSample
+
+
+@dataclass(frozen=True)
+class PDPGD(GradientAttack):
+    """Descend distance and misclassification in δ, and ascend in their weights: one saddle point a sample.
+
+    It minimises the distance: eps does not bound the search. The weights follow the sign of the margin and are
+    averaged; Adam moves δ, and the norm enters by its proximal operator in Adam's own metric, box included. That has
+    a closed form or one unknown in every norm, where the authors iterate; in L0 it is the hard threshold, over whole
+    pixels where the space counts those.
+
+    Reference: Matyasko & Chau, "PDPGD: primal-dual proximal gradient descent adversarial attack", 2021,
+    arXiv:2106.01538, algorithms 1 and 2.
+    """
+
+    steps: int = 500
+    rate: float = 0.1
+    """The first step size, in input units; it falls to a hundredth of that, geometrically."""
+    dual_rate: float = 0.1
+    """The first step size of the weights' logarithm; it falls to a tenth of that along a line."""
+    ratio: float = 0.01
+    """The distance's weight at first, in units of the misclassification's."""
+    averaged: float = 0.9
+    """How much of the weights' running mean each step keeps."""
+    proximal: bool = True
+    """Whether the norm enters by its proximal operator; otherwise by its gradient, in L2."""
+    final: int = 10
+    """How many forwards to spend in the end on the segment from the input to the shortest point; not in the paper."""
+
+    def search(self, p: Gradients, /) -> Delta:
+        space = ball(p.space, self) if self.proximal else ball(p.space, self, L2)
+        low, high = (bound - p.x for bound in space.box)
+
+        def loss(at: Point) -> PerSample:
+            miss = F.softplus(at.goal.margin(at.out))
+            return miss if self.proximal else share * space.distance(p.x, at.delta) + (1 - share) * miss
+
+        adam, delta = Adam(), space.zeros(p.x)
+        state, best = adam.init(delta), Shortest(delta)
+        dual = torch.full_like(p.x.flatten(1)[:, 0], -math.log(self.ratio))
+        share = torch.sigmoid(-dual)  # the distance's; the misclassification has the rest
+        for t in p.steps(self.steps):
+            reply = p.gradient(delta, loss)
+            best.keep(delta, space.distance(p.x, delta), reply.met)
+            step, state = adam.update(reply.gradient, state)
+            rate = self.rate * 0.01 ** (t / self.steps)
+            delta = clip(delta - rate * step, low, high)
+            if self.proximal:
+                metric = ((state.second / (1 - adam.b2**state.steps)).sqrt() + adam.eps) / rate
+                delta = proximal(space, p.x, delta, metric, share / (1 - share))
+            pace = self.dual_rate * (1 - 0.9 * t / max(self.steps - 1, 1))
+            dual = (dual + torch.where(reply.met, -pace, pace)).clamp(-_DUAL_MOST, _DUAL_MOST)
+            share = self.averaged * share + (1 - self.averaged) * torch.sigmoid(-dual)
+        return best.shortened(p, self.final)
+
+
+_DUAL_MOST = -math.log(1e-6)
+
+
+def PDGD(steps: int = 500, rate: float = 0.1, *, dual_rate: float = 0.1, ratio: float = 0.01, final: int = 10) -> PDPGD:
+    """The same with the gradient of the L2 norm in place of its proximal operator: algorithm 1 there."""
+    return PDPGD(steps, rate, dual_rate, ratio, proximal=False, final=final)
+
+
+def proximal(space: Ball, x: Batch, delta: Delta, metric: Delta, weight: PerSample) -> Delta:
+    """argmin over u of  Σ mᵢ(uᵢ - δᵢ)²/2 + weight·‖u‖_p  for the metric m > 0. It shrinks: it stays in the box."""
+    size, m, w = delta.abs().flatten(1), metric.flatten(1), weight[:, None]
+    if isinstance(space, L0):
+        channels = x.shape[1] if space.pixels and x.ndim == 4 else 1
+        worth = (m * size.square() / 2).reshape(len(x), channels, -1).sum(1)
+        left = size * (worth > w).repeat(1, channels)
+    elif space.p == 1:
+        left = (size - w / m).clamp_min(0)
+    else:
+        left = _round(size, m, w) if space.p == 2 else _level(size, m, w)
+    return delta.sign() * left.reshape(delta.shape)
+
+
+def _round(size: Flat, m: Flat, w: Flat) -> Flat:
+    """L2: m·size·s/(m·s + w) with s its norm, where Σ(m·size/(m·s + w))² = 1: Newton on 1/root of that.
+
+    Started at 0 it climbs to s and never passes it; a start with a sum below 1 means that the answer is 0.
+    """
+    s = torch.zeros_like(w)
+    for _ in range(8):
+        term = (m * size / (m * s + w).clamp_min(TINY)).square()
+        total = term.sum(1, keepdim=True).clamp_min(TINY)
+        slope = (term * m / (m * s + w).clamp_min(TINY)).sum(1, keepdim=True).clamp_min(TINY)
+        s = (s + (total.sqrt() - 1) * total / slope).clamp_min(0)
+    return m * size * s / (m * s + w).clamp_min(TINY)
+
+
+def _level(size: Flat, m: Flat, w: Flat) -> Flat:
+    """L∞: min(size, t) with Σ mᵢ·max(sizeᵢ - t, 0) = w: the greatest t of those that each number of largest gives."""
+    ordered, order = size.sort(1, descending=True)
+    mass = m.gather(1, order)
+    t = ((mass * ordered).cumsum(1) - w) / mass.cumsum(1)
+    return torch.minimum(size, t.amax(1, keepdim=True).clamp_min(0))
