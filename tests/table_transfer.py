@@ -23,6 +23,9 @@ ROWS: tuple[Entry, ...] = (
     Entry("ssa", a.SSA(steps=5, copies=2), (Linf, L2), exact=False),
     Entry("sia", a.SIA(steps=5, copies=2), (Linf,), exact=False),
     Entry("bsr", a.BSR(steps=5, copies=2), (Linf,), exact=False),
+    Entry("fia", a.FIA("", steps=5, samples=3), (Linf, L2), exact=False),
+    Entry("naa", a.NAA("", steps=5, samples=3), (Linf,), exact=False),
+    Entry("cwa", a.CWA(steps=5), (Linf,)),
     Entry(
         "vt-si-ti-di",
         a.PGD(

@@ -7,6 +7,7 @@ import torch
 from sparring import geometry
 from sparring.attack import GradientAttack
 from sparring.directions import Direction, Momentum, Plain
+from sparring.features import FeatureLoss, prepared
 from sparring.losses import Loss, cross_entropy
 from sparring.probes import Ask, Probe, Site
 from sparring.problem import Gradients
@@ -27,7 +28,7 @@ class PGD(GradientAttack):
     steps: int = 40
     rate: float = 2.5
     """The length of all steps together, in units of eps."""
-    loss: Loss = cross_entropy
+    loss: Loss | FeatureLoss = cross_entropy
     direction: Direction = field(default_factory=Plain)
     random_start: bool = True
     transform: Transform | None = None
@@ -38,12 +39,13 @@ class PGD(GradientAttack):
     """What becomes of a step after it was fitted to the space (L∞ only); None takes it as it is."""
 
     def search(self, p: Gradients, /) -> Delta:
+        p, loss = prepared(p, self.loss)
         delta = p.space.draw(p.x, p.random) if self.random_start else p.space.zeros(p.x)
         state, memory, pace = self.direction.init(delta), None, None
         eps, step = rows(p.eps, delta), torch.zeros_like(delta)
         length = self.rate * eps / self.steps
         for _ in p.steps(self.steps):
-            ask = asking(p, delta, self.loss, self.transform)
+            ask = asking(p, delta, loss, self.transform)
             if self.probe is None:
                 gradient = ask(None)
             else:

@@ -7,13 +7,11 @@ direction=Blurred(Momentum()), random_start=False, transform=Chain((Scaled(), Re
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from sparring.attacks.pgd import MIFGSM, PGD
-from sparring.directions import Blurred, Momentum
+from sparring.features import Attribution, Importance
 from sparring.probes import Along, Flat, Nesterov, Relevance, Variance
 from sparring.strides import Damped, Patchwise
-from sparring.transforms import Blocks, Chain, Mixed, Resized, Scaled, Shuffled, Spectrum
+from sparring.transforms import Scaled
 
 
 def NIFGSM(steps: int = 10, decay: float = 1.0) -> PGD:
@@ -30,22 +28,6 @@ def SINIFGSM(steps: int = 10, decay: float = 1.0, copies: int = 5) -> PGD:
     Reference: Lin et al., ICLR 2020, arXiv:1908.06281, algorithm 1.
     """
     return replace(MIFGSM(steps, decay), probe=Nesterov(decay), transform=Scaled(copies))
-
-
-def DIFGSM(steps: int = 10, decay: float = 1.0, chance: float = 0.5, smallest: float = 0.9) -> PGD:
-    """Momentum over copies of another size (see `Resized`): the paper's M-DI²-FGSM.
-
-    Reference: Xie et al., CVPR 2019, arXiv:1803.06978, section 3.4.
-    """
-    return replace(MIFGSM(steps, decay), transform=Resized(smallest, chance))
-
-
-def TIFGSM(steps: int = 10, decay: float = 1.0, size: int = 15) -> PGD:
-    """Momentum of blurred gradients (see `Blurred`); 15 pixels are for images of 299, take 3 to 7 for small ones.
-
-    Reference: Dong et al., CVPR 2019, arXiv:1904.02884, section 3.3.
-    """
-    return replace(MIFGSM(steps), direction=Blurred(Momentum(decay), size))
 
 
 def VMIFGSM(steps: int = 10, decay: float = 1.0, samples: int = 20, radius: float = 1.5) -> PGD:
@@ -105,41 +87,17 @@ def PGN(steps: int = 10, decay: float = 1.0, samples: int = 20, radius: float = 
     return replace(MIFGSM(steps, decay), probe=Flat(samples, radius, balance))
 
 
-def Admix(
-    pool: Tensor | None = None,
-    steps: int = 10,
-    decay: float = 1.0,
-    *,
-    mixes: int = 3,
-    share: float = 0.2,
-    scales: int = 5,
-) -> PGD:
-    """Momentum over copies with a little of other images (see `Mixed`: give it a pool), in other brightness.
+def FIA(layer: str, steps: int = 10, decay: float = 1.0, samples: int = 30, dropped: float = 0.3) -> PGD:
+    """Momentum on the important features of a layer in the middle (see `Importance`).
 
-    Reference: Wang et al., ICCV 2021, arXiv:2102.00436, algorithm 1.
+    Reference: Wang et al., ICCV 2021, arXiv:2107.14185, algorithm 1.
     """
-    return replace(MIFGSM(steps, decay), transform=Chain((Mixed(pool, mixes, share), Scaled(scales))))
+    return replace(MIFGSM(steps, decay), loss=Importance(layer, samples, dropped))
 
 
-def SSA(steps: int = 10, decay: float = 1.0, copies: int = 20, share: float = 0.5) -> PGD:
-    """Momentum over copies of another spectrum (see `Spectrum`); the paper's S²I attack, also called SSM.
+def NAA(layer: str, steps: int = 10, decay: float = 1.0, samples: int = 30) -> PGD:
+    """Momentum on the features that the decision is attributed to (see `Attribution`).
 
-    Reference: Long et al., ECCV 2022, arXiv:2207.05382, algorithm 1.
+    Reference: Zhang et al., CVPR 2022, arXiv:2204.00008, algorithm 1.
     """
-    return replace(MIFGSM(steps, decay), transform=Spectrum(copies, share))
-
-
-def SIA(steps: int = 10, decay: float = 1.0, copies: int = 20, blocks: int = 3) -> PGD:
-    """Momentum over copies whose blocks were changed, each in another way (see `Blocks`).
-
-    Reference: Wang et al., ICCV 2023, arXiv:2309.14700, algorithm 1.
-    """
-    return replace(MIFGSM(steps, decay), transform=Blocks(copies, blocks))
-
-
-def BSR(steps: int = 10, decay: float = 1.0, copies: int = 20, blocks: int = 2) -> PGD:
-    """Momentum over copies whose blocks were shuffled and turned (see `Shuffled`).
-
-    Reference: Wang et al., CVPR 2024, arXiv:2308.10299, algorithm 1.
-    """
-    return replace(MIFGSM(steps, decay), transform=Shuffled(copies, blocks))
+    return replace(MIFGSM(steps, decay), loss=Attribution(layer, samples))

@@ -3,6 +3,7 @@
 from sparring.models.checks import Finding, door, examine
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
+from sparring.models.skips import SkipGradients
 from sparring.models.small import mnist_cnn, mnist_mlp
 from sparring.models.wrap import Averaged, Cast, Ensemble, Model, Normalized, OnlyLogits, TwoClasses
 
@@ -16,6 +17,7 @@ __all__ = [
     "Normalized",
     "OnlyLogits",
     "Resize",
+    "SkipGradients",
     "TwoClasses",
     "door",
     "examine",
