@@ -22,6 +22,8 @@ class Entry:
     targeted: bool = True
     minimal: bool = True
     """Whether a free one claims to come near the smallest distance; otherwise it need only succeed, on every sample."""
+    shape: tuple[int, ...] | None = None
+    """The one shape of inputs that it was fitted to; None where it takes any."""
 
     def __str__(self) -> str:
         return self.name

@@ -159,7 +159,7 @@ def test_the_users_model_inputs_and_random_state_are_left_as_they_were(entry, sp
 @each_case
 @pytest.mark.parametrize("classes", [2, 3, 1000])
 def test_it_works_from_two_classes_to_a_thousand(entry, space, classes):
-    model, x, y = batch(4, (6,), classes)
+    model, x, y = batch(4, entry.shape or (6,), classes)
     r = entry.attack(model, x, y, threat(entry, space))
     assert r.x.isfinite().all()
     assert r.success.any()  # at least the wrong row
@@ -169,6 +169,10 @@ def test_it_works_from_two_classes_to_a_thousand(entry, space, classes):
 @pytest.mark.parametrize("shape", [(7,), (1, 5, 5), (3, 4, 7), (2, 9, 1), (5, 6)], ids=str)
 def test_it_works_on_inputs_of_any_shape(entry, space, shape):
     model, x, y = batch(4, shape)
+    if entry.shape:
+        with pytest.raises(InputError, match=r"was fitted to inputs of shape .* fit another"):
+            entry.attack(model, x, y, threat(entry, space))
+        return
     r = entry.attack(model, x, y, threat(entry, space))
     assert r.x.shape == x.shape
     assert r.x.isfinite().all()

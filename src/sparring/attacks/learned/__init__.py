@@ -1,0 +1,27 @@
+"""Attacks that are fitted to a model before they attack: each costs one look of the model afterwards."""
+
+from sparring.attacks.learned.advgan import fit_advgan, fit_advgan_plus
+from sparring.attacks.learned.gap import fit_gap, fit_gap_universal
+from sparring.attacks.learned.generated import Generated
+from sparring.attacks.learned.networks import Decoder, Residual
+from sparring.attacks.learned.objectives import Clipped, log_cross_entropy
+from sparring.attacks.learned.recipe import FitRecord
+from sparring.attacks.learned.shared import fit_universal
+from sparring.attacks.learned.uap import fit_uap
+from sparring.attacks.learned.universal import Universal
+
+__all__ = [
+    "Clipped",
+    "Decoder",
+    "FitRecord",
+    "Generated",
+    "Residual",
+    "Universal",
+    "fit_advgan",
+    "fit_advgan_plus",
+    "fit_gap",
+    "fit_gap_universal",
+    "fit_uap",
+    "fit_universal",
+    "log_cross_entropy",
+]
