@@ -1,0 +1,73 @@
+"""Goals for models that answer with more than logits: a detector's verdict, or features beside them."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from sparring.errors import InputError
+from sparring.goals import Goal, Rule, Untargeted
+from sparring.types import Labels, Logits, Mask, PerSample
+
+
+@dataclass(frozen=True, eq=False)
+class UnrejectedGoal(Goal):
+    """The inner goal, met by an input that is not rejected."""
+
+    inner: Goal
+    weight: float
+
+    def margin(self, out: Logits) -> PerSample:
+        """The worse of the inner goal's margin and the detector's score (in logits, by `weight`)."""
+        return torch.maximum(self.inner.margin(out[:, :-1]), self.weight * out[:, -1])
+
+
+@dataclass(frozen=True)
+class Unrejected(Rule):
+    """A rule, met without being rejected: wrong and not caught. The last column is the detector's score, above 0 if so.
+
+    Attack it with the loss `margin`: it descends whichever of the two stands further from what is wanted, so that
+    neither is bought with the other.
+
+    Reference: Carlini & Wagner, "Adversarial examples are not easily detected: bypassing ten detection methods", AISec
+    2017, arXiv:1705.07263, section 2.3 (a detector as one more class); Tramèr, Carlini, Brendel & Madry, "On adaptive
+    attacks to adversarial example defenses", NeurIPS 2020, arXiv:2002.08347, section 3.
+    """
+
+    rule: Rule = field(default_factory=Untargeted)
+    weight: float = 1.0
+    """How many logits a unit of the score is worth; what counts as success does not depend on it."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(f"weight is {self.weight}; it must be above 0")
+
+    def bind(self, y: Labels) -> UnrejectedGoal:
+        return UnrejectedGoal(self.rule.bind(y), self.weight)
+
+    def applies(self, y: Labels) -> Mask:
+        return self.rule.applies(y)
+
+
+@dataclass(frozen=True, eq=False)
+class LeadingGoal(Goal):
+    """The inner goal, which reads the leading columns alone."""
+
+    inner: Goal
+    classes: int
+
+    def margin(self, out: Logits) -> PerSample:
+        return self.inner.margin(out[:, : self.classes])
+
+
+@dataclass(frozen=True)
+class Leading(Rule):
+    """A rule for a model whose first `classes` columns are the logits, and whose others are something else."""
+
+    classes: int
+    rule: Rule = field(default_factory=Untargeted)
+
+    def bind(self, y: Labels) -> LeadingGoal:
+        return LeadingGoal(self.rule.bind(y), self.classes)
+
+    def applies(self, y: Labels) -> Mask:
+        return self.rule.applies(y)
