@@ -1,13 +1,14 @@
 """Rows of the table of attacks: bounded."""
 
 from entry import LP, Entry
+from sparring.attacks.composed import ACG, MALT, MIFPE, MM, SLIDE, MultiTargeted, ReACG
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.pgd import PGD
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter
 from sparring.attacks.targets import Nearest
 from sparring.losses import margin, targeted_dlr
-from sparring.spaces import L0
+from sparring.spaces import L0, L1
 
 ROWS: tuple[Entry, ...] = (
     Entry("annealed", Annealed(12), LP),
@@ -21,5 +22,12 @@ ROWS: tuple[Entry, ...] = (
     Entry("alternating", Alternating(12), LP, targeted=False),
     Entry("nearest", Nearest(PGD(8, loss=targeted_dlr), 3), LP),
     Entry("frank-wolfe", FrankWolfe(20, margin), LP),
+    Entry("acg", ACG(12), LP),
+    Entry("reacg", ReACG(12), LP),
+    Entry("mifpe", MIFPE(12), LP),
+    Entry("mm", MM(8, 2), LP),
+    Entry("malt", MALT(8, 2, 4), LP),
+    Entry("multi-targeted", MultiTargeted(8, 2), LP),
+    Entry("slide", SLIDE(20, share=0.05), (L1,)),
     Entry("pgd-l0-long", PGDL0(10), (L0,), exact=False),
 )

@@ -7,6 +7,8 @@ from sparring.attacks.autoattack import autoattack
 from sparring.attacks.bisection import Bisection
 from sparring.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from sparring.attacks.carlini_wagner_l0 import CarliniWagnerL0
+from sparring.attacks.composed import ACG, MALT, MIFPE, MM, SLIDE, MultiTargeted, ReACG
+from sparring.attacks.conjugate import Conjugate
 from sparring.attacks.cwa import CWA
 from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
@@ -55,6 +57,7 @@ from sparring.attacks.trust_region import TrustRegion
 from sparring.attacks.vfga import FGA, VFGA
 
 __all__ = [
+    "ACG",
     "ALMA",
     "APGD",
     "APGDT",
@@ -74,9 +77,12 @@ __all__ = [
     "GAMAFW",
     "GRA",
     "JSMA",
+    "MALT",
     "MD",
     "MDMT",
     "MIFGSM",
+    "MIFPE",
+    "MM",
     "NAA",
     "NIFGSM",
     "ODI",
@@ -90,6 +96,7 @@ __all__ = [
     "RFGSM",
     "SIA",
     "SINIFGSM",
+    "SLIDE",
     "SSA",
     "TIFGSM",
     "VFGA",
@@ -104,16 +111,19 @@ __all__ = [
     "CarliniWagnerL0",
     "CarliniWagnerLinf",
     "Cascade",
+    "Conjugate",
     "DeepFool",
     "FrankWolfe",
     "Generated",
     "Grid",
     "Jitter",
+    "MultiTargeted",
     "Near",
     "Nearest",
     "NewtonFool",
     "PerCAL",
     "PreGradientFGSM",
+    "ReACG",
     "SigmaZero",
     "SparseFool",
     "Square",

@@ -1,13 +1,14 @@
 """Auto-PGD: projected gradient descent that chooses its own step size, sample by sample."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 
 from sparring import geometry
 from sparring.attack import AllTargets, GradientAttack
+from sparring.directions import Direction, Plain
 from sparring.losses import Loss, cross_entropy, targeted_dlr
 from sparring.problem import Gradients, Reply
 from sparring.spaces import L1, L2, Linf, ball
@@ -54,6 +55,8 @@ class APGD(GradientAttack):
     """The share of steps since the last checkpoint that must improve the loss, or the step size is halved."""
     momentum: float = 0.75
     """The share of the new step in each move; the rest goes on as before."""
+    direction: Direction = field(default_factory=Plain)
+    """How gradients become steps, but in L1; conjugate gradients make it ACG."""
     large_radii: bool = False
     """In L1, descend first in balls of 3·eps and 2·eps, for 30 % of the steps each."""
 
@@ -67,6 +70,7 @@ class APGD(GradientAttack):
         best, windows = Best.none(delta), checkpoints(self.steps)
         rate, last, level = 2 * p.eps, -best.value, best.value
         gains, halved = torch.zeros_like(rate), torch.ones_like(rate, dtype=torch.bool)
+        state = self.direction.init(delta)
         for t in p.steps(self.steps):
             reply = p.gradient(delta, self.loss)
             best = best.after(delta, reply)
@@ -79,7 +83,8 @@ class APGD(GradientAttack):
                 delta = torch.where(rows(halved, delta), best.delta, delta)
                 gradient = torch.where(rows(halved, delta), best.gradient, gradient)
             share = self.momentum if t > 0 else 1.0
-            step = space.project(p.x, delta + rows(rate, delta) * space.steepest(p.x, delta, gradient)) - delta
+            along, state = self.direction.update(gradient, state)
+            step = space.project(p.x, delta + rows(rate, delta) * space.steepest(p.x, delta, along)) - delta
             moved = space.project(p.x, delta + share * step + (1 - share) * (delta - before))
             delta, before = moved, delta
         return delta
