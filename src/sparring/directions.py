@@ -78,7 +78,7 @@ class Blurred(Direction):
     """Another direction, given the gradient after a Gaussian blur: the mean over small shifts of the image.
 
     Reference: Dong, Pang, Su & Zhu, "Evading defenses to transferable adversarial examples by translation-invariant
-    attacks", CVPR 2019, arXiv:1904.02884, equation (7).
+    attacks", CVPR 2019, arXiv:1904.02884, section 3.3.
     """
 
     then: Direction

@@ -30,7 +30,7 @@ class Importance(FeatureLoss):
     """Features weighted by the logit's gradient in them, a mean over inputs from which pixels were dropped.
 
     Reference: Wang et al., "Feature importance-aware transferable adversarial attacks", ICCV 2021, arXiv:2107.14185,
-    equations (3) and (4).
+    section 3.
     """
 
     layer: str
@@ -53,7 +53,7 @@ class Attribution(FeatureLoss):
     With linear weights and γ = 1, which the paper found best, the black image's own features are a constant.
 
     Reference: Zhang et al., "Improving adversarial transferability via neuron attribution-based attacks", CVPR 2022,
-    arXiv:2204.00008, equations (7) and (9).
+    arXiv:2204.00008, section 3.
     """
 
     layer: str

@@ -92,7 +92,7 @@ class Along(Probe):
     """The mean gradient at points along the line that the last such mean points out.
 
     Reference: Wang, Lin, Hu, Wang & He, "Boosting adversarial transferability through enhanced momentum", BMVC 2021,
-    arXiv:2103.10609, equations (6) to (8); with the one place (1,), the pre-gradient attack there.
+    arXiv:2103.10609, section 3; with the one place (1,), the pre-gradient attack there.
     """
 
     places: tuple[float, ...]
@@ -112,7 +112,7 @@ class Relevance(Probe):
     """The gradient and the neighbourhood's mean, each weighted by how well they agree (their cosine).
 
     Reference: Zhu, Ren, Sui, Yang & Jiang, "Boosting adversarial transferability via gradient relevance attack", ICCV
-    2023, equations (5) to (8).
+    2023, section 3.
     """
 
     samples: int = 20

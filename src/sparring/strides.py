@@ -24,7 +24,7 @@ class Damped(Stride):
     """A feature whose step turns round moves less from then on.
 
     Reference: Zhu, Ren, Sui, Yang & Jiang, "Boosting adversarial transferability via gradient relevance attack", ICCV
-    2023, equations (9) and (10).
+    2023, section 3.
     """
 
     factor: float = 0.94

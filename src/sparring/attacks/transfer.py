@@ -41,7 +41,7 @@ def VMIFGSM(steps: int = 10, decay: float = 1.0, samples: int = 20, radius: floa
 def VNIFGSM(steps: int = 10, decay: float = 1.0, samples: int = 20, radius: float = 1.5) -> PGD:
     """The same, with Nesterov's look ahead.
 
-    Reference: Wang & He, CVPR 2021, arXiv:2103.15571, section 3.3.
+    Reference: Wang & He, CVPR 2021, arXiv:2103.15571, section 3.
     """
     return replace(MIFGSM(steps, decay), probe=Variance(samples, radius, ahead=decay))
 
@@ -58,7 +58,7 @@ def EMIFGSM(steps: int = 10, decay: float = 1.0, samples: int = 11, radius: floa
 def PreGradientFGSM(steps: int = 10, decay: float = 1.0) -> PGD:
     """Momentum of the gradient one step along the last one (see `Along`); the paper calls it PI-FGSM too.
 
-    Reference: Wang et al., BMVC 2021, arXiv:2103.10609, section 3.2.
+    Reference: Wang et al., BMVC 2021, arXiv:2103.10609, section 3.
     """
     return replace(MIFGSM(steps, decay), probe=Along((1.0,)))
 

@@ -12,7 +12,7 @@ from sparring.transforms import Blocks, Chain, Mixed, Resized, Scaled, Shuffled,
 def DIFGSM(steps: int = 10, decay: float = 1.0, chance: float = 0.5, smallest: float = 0.9) -> PGD:
     """Momentum over copies of another size (see `Resized`): the paper's M-DI²-FGSM.
 
-    Reference: Xie et al., CVPR 2019, arXiv:1803.06978, section 3.4.
+    Reference: Xie et al., CVPR 2019, arXiv:1803.06978, section 3.
     """
     return replace(MIFGSM(steps, decay), transform=Resized(smallest, chance))
 

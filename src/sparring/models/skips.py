@@ -17,7 +17,7 @@ class SkipGradients(nn.Module):
     becomes the skip gradient method. Raises InputError where no name matches.
 
     Reference: Wu, Wang, Xia, Bailey & Ma, "Skip connections matter: on the transferability of adversarial examples
-    generated with ResNets", ICLR 2020, arXiv:2002.05990, equation (4).
+    generated with ResNets", ICLR 2020, arXiv:2002.05990, section 3.
     """
 
     def __init__(self, model: nn.Module, branches: str, share: float = 0.5):

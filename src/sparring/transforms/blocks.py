@@ -23,7 +23,7 @@ class Blocks(Transform):
     high frequencies, noisy, or without some channels.
 
     Reference: Wang, Zhang & Zhang, "Structure invariant transformation for better adversarial transferability",
-    ICCV 2023, arXiv:2309.14700, section 3.3.
+    ICCV 2023, arXiv:2309.14700, section 3.
     """
 
     copies: int = 20
@@ -101,7 +101,7 @@ class Shuffled(Transform):
     The rows of blocks are shuffled, and the blocks in each row; the authors' code takes the columns first as often.
 
     Reference: Wang, He, Wang & Wang, "Boosting adversarial transferability by block shuffle and rotation", CVPR 2024,
-    arXiv:2308.10299, section 3.3.
+    arXiv:2308.10299, section 3.
     """
 
     copies: int = 20

@@ -18,7 +18,7 @@ class Scaled(Transform):
     """x, x/2, x/4, …: towards 0, so give it inputs whose black is 0.
 
     Reference: Lin, Song, He, Wang & Hopcroft, "Nesterov accelerated gradient and scale invariance for adversarial
-    attacks", ICLR 2020, arXiv:1908.06281, equation (8).
+    attacks", ICLR 2020, arXiv:1908.06281, section 3.2.
     """
 
     copies: int = 5
@@ -37,7 +37,7 @@ class Mixed(Transform):
     spectrum of photographs: amplitudes that fall as one over the frequency.
 
     Reference: Wang, He, Wang & He, "Admix: enhancing the transferability of adversarial attacks", ICCV 2021,
-    arXiv:2102.00436, equation (6).
+    arXiv:2102.00436, section 3.
     """
 
     pool: Tensor | None = None

@@ -17,7 +17,7 @@ class Resized(Transform):
     shrinks instead and the canvas stays.
 
     Reference: Xie et al., "Improving transferability of adversarial examples with input diversity", CVPR 2019,
-    arXiv:1803.06978, section 3.3.
+    arXiv:1803.06978, section 3.
     """
 
     smallest: float = 0.9

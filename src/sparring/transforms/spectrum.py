@@ -14,7 +14,7 @@ class Spectrum(Transform):
     """Each frequency of the noisy image scaled by a random factor from 1 - share to 1 + share.
 
     Reference: Long et al., "Frequency domain model augmentation for adversarial attack", ECCV 2022,
-    arXiv:2207.05382, equation (7).
+    arXiv:2207.05382, section 3.
     """
 
     copies: int = 20
