@@ -1,5 +1,6 @@
 """Every attack, with settings small enough for tests; one row buys all the laws of test_laws.py."""
 
+import table_beyond
 import table_bounded
 import table_decisions
 import table_learned
@@ -42,6 +43,7 @@ TABLE = (
     SPINE
     + table_transfer.ROWS
     + table_bounded.ROWS
+    + table_beyond.ROWS
     + table_minimum.ROWS
     + table_sparse.ROWS
     + table_learned.ROWS
