@@ -1,6 +1,7 @@
 """Rows of the table of attacks: sparse."""
 
 from entry import Entry
+from sparring.attacks.brendel_bethge import BrendelBethge
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.sparsefool import SparseFool
@@ -10,10 +11,12 @@ from sparring.spaces import L0, L1, L2, Linf
 
 ROWS: tuple[Entry, ...] = (
     Entry("trust-region", TrustRegion(), (L2, Linf), free=True),
+    Entry("brendel-bethge", BrendelBethge(steps=25, rate=0.02, periods=8, halvings=6), (L2, L0, L1, Linf), free=True),
     Entry("newtonfool", NewtonFool(), (L2,), free=True, minimal=False),
     Entry("sparsefool", SparseFool(beyond=1.0), (L0, L1), free=True),
     Entry("vfga", VFGA(steps=20, draws=5), (L0,), free=True),
     Entry("fga", FGA(steps=20, draws=5), (L0,), free=True, minimal=False),
     Entry("jsma", JSMA(steps=20), (L0,), free=True, minimal=False),
     Entry("jsma-one", JSMA(steps=20, features=1, down=True), (L0,), free=True, minimal=False),
+    Entry("jsma-probabilities", JSMA(steps=20, probabilities=True), (L0,), free=True, minimal=False),
 )

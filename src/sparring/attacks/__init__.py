@@ -5,6 +5,7 @@ from sparring.attacks.alma import ALMA
 from sparring.attacks.apgd import APGD, APGDT
 from sparring.attacks.autoattack import autoattack
 from sparring.attacks.bisection import Bisection
+from sparring.attacks.brendel_bethge import BrendelBethge
 from sparring.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from sparring.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from sparring.attacks.composed import ACG, MALT, MIFPE, MM, SLIDE, MultiTargeted, ReACG
@@ -18,6 +19,7 @@ from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.jsma import JSMA
+from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
     Generated,
     Universal,
@@ -77,6 +79,7 @@ __all__ = [
     "GAMAFW",
     "GRA",
     "JSMA",
+    "LBFGS",
     "MALT",
     "MD",
     "MDMT",
@@ -107,6 +110,7 @@ __all__ = [
     "Alternating",
     "Annealed",
     "Bisection",
+    "BrendelBethge",
     "CarliniWagner",
     "CarliniWagnerL0",
     "CarliniWagnerLinf",

@@ -8,13 +8,13 @@ from torch import Tensor
 from sparring.attack import GradientAttack
 from sparring.geometry import TINY
 from sparring.goals import ClassGoal
-from sparring.losses import Point
+from sparring.losses import Point, log_odds
 from sparring.problem import Gradients
 from sparring.spaces import L0, ball
 from sparring.types import Delta, Flat, Labels, PerSample
 
-WORK = 2**23
-"""How many pairs are weighed at a time: what bounds the memory."""
+KEPT = 64
+"""Of how many features, at most, all pairs are weighed; more than are ever left to weigh, but in contrived cases."""
 NONE = 8.0
 """What sets pairs that lack one of the two signs below all that have both: twice the most that α·β can be."""
 
@@ -31,12 +31,14 @@ class JSMA(GradientAttack):
     Reference: Papernot, McDaniel, Jha, Fredrikson, Celik & Swami, "The limitations of deep learning in adversarial
     settings", EuroS&P 2016, arXiv:1511.07528, algorithms 2 and 3, on logits as there; the untargeted form and both
     directions at once: Wiyatno & Xu, "Maximal Jacobian-based saliency map attack", 2018, arXiv:1808.07945. A step costs
-    two forwards and two backwards.
+    two forwards and two backwards; one of each on probabilities.
     """
 
     steps: int = 100
     features: int = 2
-    """How many features a step moves: 1 or 2. Pairs are searched exhaustively, d² of them."""
+    """How many features a step moves: 1 or 2."""
+    probabilities: bool = False
+    """Read both slopes from the softmax probabilities, where β is α and one query serves for both."""
     theta: float = 1.0
     """How far a feature moves in a step, in input units."""
     up: bool = True
@@ -50,9 +52,13 @@ class JSMA(GradientAttack):
         delta = torch.zeros_like(low)
         for _ in p.steps(self.steps):
             point = delta.reshape(p.x.shape)
-            wanted, relief = p.gradient(point, _wanted), p.gradient(point, _unwanted)
-            p.rest(wanted.met)
-            gain, loss = wanted.gradient.flatten(1), relief.gradient.flatten(1)
+            if self.probabilities:
+                _, slope, met = p.gradient(point, log_odds)
+                gain = loss = -slope.flatten(1)
+            else:
+                _, slope, met = p.gradient(point, _wanted)
+                gain, loss = slope.flatten(1), p.gradient(point, _unwanted).gradient.flatten(1)
+            p.rest(met)
             worths, places = [], []
             for sign in [1] * self.up + [-1] * self.down:
                 free = (delta < high) & (delta >= 0) if sign > 0 else (delta > low) & (delta <= 0)
@@ -63,7 +69,7 @@ class JSMA(GradientAttack):
             if len(places) == 2:
                 step = torch.where((worths[1] > worths[0])[:, None], places[1], step)
             moved = (delta + self.theta * step).clamp(low, high)
-            delta = torch.where(wanted.met[:, None], delta, moved)
+            delta = torch.where(met[:, None], delta, moved)
         return delta.reshape(p.x.shape)
 
 
@@ -81,19 +87,25 @@ def best(gain: Flat, loss: Flat, free: Tensor, features: int) -> tuple[PerSample
 
 
 def _best_pair(gain: Flat, loss: Flat, free: Tensor) -> tuple[PerSample, Labels, Labels]:
-    """Every pair, a band of first features at a time."""
-    n, d = gain.shape
-    order = torch.arange(d, device=gain.device)
-    most = gain.new_full((n,), -torch.inf)
-    first = second = torch.zeros(n, dtype=torch.long, device=gain.device)
-    for band in order.split(max(1, WORK // (n * d))):
-        pairs = _worth(gain[:, band, None] + gain[:, None], loss[:, band, None] + loss[:, None])
-        possible = free[:, band, None] & free[:, None] & (band[:, None] != order)
-        worth, place = pairs.where(possible, -torch.inf).flatten(1).max(1)
-        better = worth > most
-        first, second = torch.where(better, band[place // d], first), torch.where(better, place % d, second)
-        most = torch.where(better, worth, most)
-    return most, first, second
+    """The best pair, and its worth.
+
+    A feature that two others match in both slopes is in no better pair than one of these is, and is left out: what
+    remains of d random features is about 2·ln d.
+    """
+    order = torch.sort(gain.where(free, -torch.inf), dim=1, descending=True, stable=True).indices
+    gain, loss = gain.gather(1, order), loss.where(free, -torch.inf).gather(1, order)
+    before = torch.cat([torch.full_like(loss[:, :1], -torch.inf), loss.cummax(1).values[:, :-1]], 1)
+    second = torch.minimum(loss, before).cummax(1).values
+    second = torch.cat([torch.full_like(loss[:, :1], -torch.inf), second[:, :-1]], 1)
+    rank = (gain + loss).where(loss > second, -torch.inf)
+    kept = torch.sort(rank, dim=1, descending=True, stable=True).indices[:, :KEPT]
+    order, gain, loss = (value.gather(1, kept) for value in (order, gain, loss))
+    pairs = _worth(gain[:, :, None] + gain[:, None], loss[:, :, None] + loss[:, None])
+    pairs = pairs.where(~torch.eye(kept.shape[1], dtype=torch.bool, device=gain.device), -torch.inf)
+    worth, place = pairs.flatten(1).max(1)
+    place = torch.stack([place // kept.shape[1], place % kept.shape[1]], 1)
+    first, other = order.gather(1, place).unbind(1)
+    return worth, first, other
 
 
 def _worth(gain: Tensor, loss: Tensor) -> Tensor:
