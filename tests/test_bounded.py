@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from known import Affine, inputs, mlp
-from sparring.attack import AllTargets
+from sparring import spec
+from sparring.attack import AllTargets, restarts
 from sparring.attacks.composed import ACG
 from sparring.attacks.conjugate import Conjugate
 from sparring.attacks.fab import FAB
+from sparring.attacks.feature_match import FeatureMatch
 from sparring.attacks.frank_wolfe import FrankWolfe
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.staged import GAMA, MD, PMA, Annealed, Jitter, Staged
 from sparring.attacks.targets import Nearest
+from sparring.errors import InputError
 from sparring.goals import ClassGoal, Targeted, Untargeted
 from sparring.losses import (
     Guided,
@@ -169,3 +172,58 @@ def test_a_sample_is_aimed_at_every_class_whoever_rests_beside_it():
     whole = attack(model, x, y, Linf())
     alone = [attack(model, x[i : i + 1], y[i : i + 1], Linf(), ids=torch.tensor([i])) for i in range(len(x))]
     assert [int(r.forwards) for r in alone] == whole.forwards.tolist()
+
+
+class Seen(torch.nn.Module):
+    """A network whose first layer is what the eye sees: the input itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.eye, self.brain = torch.nn.Identity(), mlp()
+
+    def forward(self, x):
+        return self.brain(self.eye(x))
+
+
+def matched(layer: str, **how) -> FeatureMatch:
+    guides = inputs(5, spread=0.6, seed=9)
+    return FeatureMatch(layer, guides, torch.arange(5), **how)
+
+
+def test_matching_the_input_itself_ends_at_the_point_of_the_ball_nearest_to_the_guide():
+    model, x, eps = Seen(), inputs(3), 0.05
+    target = torch.tensor([4, 0, 2])
+    attack = matched("eye", steps=200)
+    point = attack.perturb(model, x, target, ThreatModel(Linf(eps), Targeted()))
+    assert torch.allclose(point - x, (attack.guides[target] - x).clamp(-eps, eps), atol=1e-3)
+
+
+@pytest.mark.parametrize("space", [Linf(0.15), L2(0.6), L1(3.0)])
+def test_matching_features_fools_the_layers_above_and_costs_one_guide_more_than_its_steps(space):
+    model, x = Seen(), inputs(12)
+    y, guides = model(x).argmax(1), inputs(40, spread=1.0, seed=9)
+    r = FeatureMatch("brain.2", guides, model(guides).argmax(1), steps=30)(model, x, y, space)
+    assert r.success.float().mean() >= 0.5
+    assert torch.equal(model(r.x).argmax(1) != y, r.success)
+    assert (r.backwards <= 30).all()
+    assert (r.forwards[~r.success] == 33).all()  # the clean look, the guide, and the last point
+
+
+def test_a_guide_depends_on_the_sample_alone():
+    model, x = Seen(), inputs(8)
+    y, attack = model(x).argmax(1), restarts(matched("brain.2", steps=4), 2)
+    whole = attack(model, x, y, Linf(0.03))
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    parts = [attack(model, x[i], y[i], Linf(0.03), ids=i) for i in order.split(3)]
+    assert torch.equal(torch.cat([r.success for r in parts]), whole.success[order])
+    assert torch.allclose(torch.cat([r.x for r in parts]), whole.x[order], atol=1e-6)
+
+
+def test_guides_of_every_class_are_wanted_and_kept_as_settings():
+    attack = matched("eye")
+    assert spec.read(spec.write(attack)) == attack
+    assert attack != FeatureMatch("eye", attack.guides + 1, attack.classes)
+    assert hash(attack) == hash(matched("eye"))
+    model, x = Seen(), inputs(2)
+    with pytest.raises(InputError, match="no guide"):
+        FeatureMatch("eye", attack.guides[:1], torch.tensor([3]))(model, x, x.new_full((2,), 3).long(), Linf(0.1))

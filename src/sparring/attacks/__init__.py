@@ -15,6 +15,7 @@ from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.ead import EAD
 from sparring.attacks.fab import FAB
+from sparring.attacks.feature_match import FeatureMatch
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.grid import Grid, WorstOf
@@ -117,6 +118,7 @@ __all__ = [
     "Cascade",
     "Conjugate",
     "DeepFool",
+    "FeatureMatch",
     "FrankWolfe",
     "Generated",
     "Grid",
