@@ -1,5 +1,7 @@
 """Probes, strides, transformations and feature losses: closed forms, other people's numbers, and what is billed."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import nn
 
 from known import inputs, mlp
 from sparring import attacks as a
+from sparring import spec
 from sparring.engine import Engine
 from sparring.errors import InputError, ModelError
 from sparring.grids import blurred, cosines, gaussian, resized, separable
@@ -179,6 +182,20 @@ def test_the_last_iterate_is_that_of_torchattacks(name):
     last = attack.perturb(model, x, y, "linf:0.04")
     drawn = 1e-4 if name.startswith("V") else 2e-5  # of 200 random neighbours
     assert torch.allclose(F.cross_entropy(model(last), y, reduction="none"), torch.tensor(want), atol=drawn)
+
+
+def test_input_diversity_costs_the_model_what_that_of_torchattacks_does():
+    """Theirs: 1.5236, standard error 0.0042, over 40 seeds at resize_rate 0.8 and diversity_prob 0.5; clean 1.4027."""
+    model, x = mlp(768, 5), inputs(8, (3, 16, 16))
+    y = model(x).argmax(1)
+    runs = [a.DIFGSM(smallest=0.8).perturb(model, x, y, "linf:0.04", seed=seed) for seed in range(10)]
+    mean = torch.stack([F.cross_entropy(model(last), y) for last in runs]).mean()
+    assert abs(float(mean) - 1.5236) < 0.012
+
+
+def test_a_pool_survives_json():
+    attack = a.Admix(torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)))
+    assert spec.read(json.loads(json.dumps(spec.write(attack)))) == attack
 
 
 class Counted(nn.Module):
