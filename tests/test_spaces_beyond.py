@@ -299,6 +299,8 @@ def test_a_grid_finds_what_a_turn_can_do_by_decisions_alone_and_says_what_it_cos
     safe = Grid((5, 1, 1))(Tilted(), x, torch.tensor([0]), Rotation(10, 0))
     assert not safe.success.any()
     assert (safe.forwards == 1 + 5 + 1).all()
+    with pytest.raises(InputError, match="2 numbers, and Rotation has 3 parameters"):
+        Grid((5, 5))(Tilted(), x, torch.tensor([0]), Rotation(60, 0))
     with pytest.raises(InputError, match="too many dimensions"):
         Grid()(Tilted(), x, torch.tensor([0]), Flow(1.0))
     with pytest.raises(InputError, match="eps"):

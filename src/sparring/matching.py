@@ -24,7 +24,7 @@ class Matching:
     the answer is the logits and the features; `skip` columns are left out at the front, such as the logits.
 
     Reference: Tramèr, Carlini, Brendel & Madry, "On adaptive attacks to adversarial example defenses", NeurIPS 2020,
-    arXiv:2002.08347, sections 5 to 17 (logit and feature matching); Sabour, Cao, Faghri & Fleet, "Adversarial
+    arXiv:2002.08347 (logit and feature matching); Sabour, Cao, Faghri & Fleet, "Adversarial
     manipulation of deep representations", ICLR 2016, arXiv:1511.05122, equation (1), whose guide is one image.
     """
 

@@ -29,8 +29,8 @@ class Unrejected(Rule):
     neither is bought with the other.
 
     Reference: Carlini & Wagner, "Adversarial examples are not easily detected: bypassing ten detection methods", AISec
-    2017, arXiv:1705.07263, section 2.3 (a detector as one more class); Tramèr, Carlini, Brendel & Madry, "On adaptive
-    attacks to adversarial example defenses", NeurIPS 2020, arXiv:2002.08347, section 3.
+    2017, arXiv:1705.07263 (a detector as one more class); Tramèr, Carlini, Brendel & Madry, "On adaptive
+    attacks to adversarial example defenses", NeurIPS 2020, arXiv:2002.08347.
     """
 
     rule: Rule = field(default_factory=Untargeted)

@@ -12,7 +12,7 @@ class Smooth:
 
     Reference: Xiao et al., "Spatially transformed adversarial examples", ICLR 2018, arXiv:1801.02612, equations (2) to
     (4), with the margin as the first part and τ = 0.05; Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS
-    2019, arXiv:1906.00001, section 3.2, equation (5).
+    2019, arXiv:1906.00001, for the grid of a recolouring.
     """
 
     weight: float = 0.05

@@ -24,7 +24,7 @@ class Grid(DecisionAttack):
     """Every point of a grid over the space, in order of size, the largest first.
 
     Reference: Engstrom, Tran, Tsipras, Schmidt & Madry, "Exploring the landscape of spatial robustness", ICML 2019,
-    arXiv:1712.02779, section 3.2 (5 values of each shift and 31 of the angle: 775 points).
+    arXiv:1712.02779, section 3 (5 values of each shift and 31 of the angle: 775 points).
     """
 
     points: tuple[int, ...] = (31, 5, 5)
@@ -44,7 +44,7 @@ class Grid(DecisionAttack):
 
 @dataclass(frozen=True)
 class WorstOf(DecisionAttack):
-    """The worst of some random points of the space: section 3.2 there, with 10.
+    """The worst of some random points of the space: in the same paper, of 10.
 
     What it finds, any attack should: it is the least that a search in a new space must beat.
     """

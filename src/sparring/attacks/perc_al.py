@@ -22,7 +22,7 @@ class PerCAL(GradientAttack):
     of the box. Rounding to 8 bits, at which the paper ends, is left to the caller.
 
     Reference: Zhao, Liu & Larson, "Towards large yet imperceptible adversarial image perturbations with perceptual
-    color distance", CVPR 2020, arXiv:1911.02466, algorithm 2.
+    color distance", CVPR 2020, arXiv:1911.02466 (PerC-AL).
     """
 
     steps: int = 1000

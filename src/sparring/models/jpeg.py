@@ -33,7 +33,7 @@ class JPEG(nn.Module):
     surrogate, as in `BPDA(codec, JPEG(75, rounding="cubic"))`).
 
     Reference: ITU-T T.81 (1992), annexes A and K; Shin & Song, "JPEG-resistant adversarial images", NIPS Workshop on
-    Machine Learning and Computer Security 2017, section 3 (the cubic).
+    Machine Learning and Computer Security 2017 (the cubic).
     """
 
     def __init__(self, quality: int = 75, *, halved: bool = True, rounding: Rounding = "straight"):

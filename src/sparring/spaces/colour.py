@@ -24,7 +24,7 @@ class Recolour(Cube):
     each coordinate; the distance is the largest shift. So equal colours stay equal, and no pixel changes on its own.
     For neighbouring colours to move alike, give the attack the loss `Smooth(…)`.
 
-    Reference: Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, arXiv:1906.00001, section 4
+    Reference: Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, arXiv:1906.00001
     (ReColorAdv, eps 0.06 in CIELUV). The coordinates are scaled to what sRGB can show.
     """
 
@@ -65,8 +65,8 @@ class Hue(Cube):
 
     So the distance is the largest share used, and eps = 1, the default, allows the ranges in full.
 
-    Reference: Hosseini & Poovendran, "Semantic adversarial examples", CVPR Workshops 2018, arXiv:1804.00499,
-    section 3 (hue and saturation at random).
+    Reference: Hosseini & Poovendran, "Semantic adversarial examples", CVPR Workshops 2018, arXiv:1804.00499
+    (hue and saturation at random).
     """
 
     degrees: float = 180.0

@@ -1,11 +1,7 @@
 """The image turned and moved as a whole."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
-
-import torch
 
 from sparring.errors import InputError
 from sparring.spaces.parameters import Cube, pictures
@@ -47,10 +43,3 @@ class Rotation(Cube):
         column = column - (delta[:, 2] * self.shift * width)[:, None, None]
         source = (cos * row + sin * column + (height - 1) / 2, cos * column - sin * row + (width - 1) / 2)
         return self.clip(warp(x, *source, border=False))
-
-    def grid(self, x: Batch, points: tuple[int, ...]) -> Iterator[Delta]:
-        """Every combination of `points` evenly spaced angles, rows and columns; the corners of the range first."""
-        eps = self.allowed(x).nan_to_num(posinf=1.0)
-        axes = [torch.linspace(-1, 1, count).tolist() if count > 1 else [0.0] for count in points]
-        for place in sorted(product(*axes), key=lambda place: -sum(map(abs, place))):
-            yield eps[:, None] * x.new_tensor(place)

@@ -2,7 +2,9 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import product
 from typing import TypeVar, final
 
 import torch
@@ -99,6 +101,21 @@ class Cube(Parameters):
     def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
         """Every parameter moves by one, against its slope."""
         return -gradient.sign()
+
+    @final
+    def grid(self, x: Batch, points: tuple[int, ...]) -> Iterator[Delta]:
+        """Every combination of `points` evenly spaced values of the parameters, the corners first.
+
+        Raises InputError where there are more parameters, or fewer.
+        """
+        if math.prod(self.shape(x)) != len(points):
+            who, count = type(self).__name__, math.prod(self.shape(x))
+            raise InputError(f"points has {len(points)} numbers, and {who} has {count} parameters: give one for each")
+        eps = self.allowed(x).nan_to_num(posinf=1.0)
+        axes = [torch.linspace(-1, 1, count).tolist() if count > 1 else [0.0] for count in points]
+        for place in sorted(product(*axes), key=lambda place: -sum(map(abs, place))):
+            delta = x.new_tensor(place).reshape(self.shape(x))
+            yield delta * rows(eps, delta[None])
 
 
 def pictures(x: Batch, who: object) -> tuple[int, int, int]:

@@ -52,7 +52,7 @@ class ColourDifference:
     """The Euclidean length, over the pixels, of the CIEDE2000 difference, of RGB images in [0, 1].
 
     Reference: Zhao, Liu & Larson, "Towards large yet imperceptible adversarial image perturbations with perceptual
-    color distance", CVPR 2020, arXiv:1911.02466, section 3.2.
+    color distance", CVPR 2020, arXiv:1911.02466.
     """
 
     def __call__(self, x: Batch, y: Batch) -> PerSample:
@@ -69,7 +69,7 @@ class Activations:
     is the self-bounded attack of the paper.
 
     Reference: Laidlaw, Singla & Feizi, "Perceptual adversarial robustness: defense against unseen threat models", ICLR
-    2021, arXiv:2006.12655, section 3.
+    2021, arXiv:2006.12655.
     """
 
     model: nn.Module

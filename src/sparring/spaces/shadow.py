@@ -23,7 +23,7 @@ class Shadow(Parameters):
     The edge is a pixel soft, so that corners have a gradient.
 
     Reference: Zhong, Liu, Zhai, Jiang & Ji, "Shadows can be dangerous: stealthy and effective physical-world
-    adversarial attack by natural phenomenon", CVPR 2022, arXiv:2203.03818, section 3.2. There lightness is scaled in
+    adversarial attack by natural phenomenon", CVPR 2022, arXiv:2203.03818. There lightness is scaled in
     CIELAB; here the channels are.
     """
 

@@ -28,8 +28,8 @@ class Wasserstein(Parameters):
     al., δ is the transport itself, so that what it costs is known exactly and every δ that fits is inside.
 
     Reference: Wong, Schmidt & Kolter, "Wasserstein adversarial examples via projected Sinkhorn iterations", ICML 2019,
-    arXiv:1902.07906, sections 2 and 4 (5 × 5 windows); Wu, Wang & Yu, "Stronger and faster Wasserstein adversarial
-    attacks", ICML 2020, arXiv:2008.02883, section 3 (the transport as variable) and section 4.1 (dual projection).
+    arXiv:1902.07906 (5 × 5 windows); Wu, Wang & Yu, "Stronger and faster Wasserstein adversarial
+    attacks", ICML 2020, arXiv:2008.02883 (the transport as variable, and its projection through the dual).
     """
 
     eps: float | Tensor | None = None
