@@ -56,8 +56,16 @@ class Task(NamedTuple):
 
     def only_ball(self, delta: Delta) -> Delta:
         """Rows that no input goes with, brought into the ball."""
-        ball = replace(self.space, eps=self.eps, box=(-torch.inf, torch.inf))
-        return ball.project(torch.zeros_like(delta), delta)
+        return self._ball.project(torch.zeros_like(delta), delta)
+
+    def step(self, delta: Delta, gradient: Delta, rate: float) -> Delta:
+        """The steepest step of `rate` · eps from such rows, brought back into the ball."""
+        steepest = self._ball.steepest(torch.zeros_like(delta), delta, gradient)
+        return self.only_ball(delta + rate * self.eps * steepest)
+
+    @property
+    def _ball(self) -> Ball:
+        return replace(self.space, eps=self.eps, box=(-torch.inf, torch.inf))
 
 
 class Learner(ABC):

@@ -24,9 +24,13 @@ from sparring.types import Batch, Delta, Labels, Mask
 class Pattern(nn.Module):
     """One perturbation, or one for each class."""
 
+    slope: Tensor
+    """The gradients so far, the older the less."""
+
     def __init__(self, count: int, shape: tuple[int, ...]):
         super().__init__()
         self.delta = nn.Parameter(torch.zeros(count, *shape))
+        self.register_buffer("slope", torch.zeros(count, *shape))
 
     def forward(self, y: Labels) -> Delta:
         """The one that belongs to each label."""
@@ -39,7 +43,8 @@ class Shared(Recipe["Sharing"]):
 
     loss: Loss
     rate: float
-    """Of Adam, in units of eps."""
+    """The length of a step, in units of eps."""
+    decay: float
     classes: int
 
     def start(self, task: Task) -> "Sharing":
@@ -47,15 +52,14 @@ class Shared(Recipe["Sharing"]):
 
 
 class Sharing(Learner):
-    """One step of Adam a batch, then back into the ball."""
+    """One steepest step a batch, then back into the ball."""
 
     def __init__(self, how: Shared, task: Task):
         if task.threat.access < Access.GRADIENTS:
             raise AccessError(f"fitting takes the model's gradients; the threat model grants {task.threat.access.name}")
         self.how, self.task = how, task
         self.pattern = Pattern(how.classes, task.shape).to(task.device)
-        self.parts = {"pattern": self.pattern}
-        self.descents = {"pattern": torch.optim.Adam(self.pattern.parameters(), how.rate * task.eps)}
+        self.parts, self.descents = {"pattern": self.pattern}, {}
 
     def learn(self, x: Batch, y: Labels, random: Random, epoch: int) -> tuple[Tensor, Mask]:
         goal, delta = self.task.threat.goal.bind(y), self.pattern(y)
@@ -63,11 +67,10 @@ class Sharing(Learner):
         if not (isinstance(out, Tensor) and out.requires_grad):
             raise ModelError("the model's output has no gradient in its input; give a differentiable surrogate")
         loss = self.how.loss(Point(delta, out, goal)).mean()
-        self.descents["pattern"].zero_grad()
-        loss.backward()
-        self.descents["pattern"].step()
+        (gradient,) = torch.autograd.grad(loss, self.pattern.delta)
         with torch.no_grad():
-            self.pattern.delta.copy_(self.task.only_ball(self.pattern.delta))
+            self.pattern.slope.mul_(self.how.decay).add_(gradient)
+            self.pattern.delta.copy_(self.task.step(self.pattern.delta, self.pattern.slope, self.how.rate))
         return loss.detach(), goal.margin(out.detach()) < 0
 
 
@@ -82,10 +85,13 @@ def fit_universal(
     *,
     loss: Loss = WELL_LOST,
     rate: float = 0.1,
+    decay: float = 0.9,
     classes: int = 1,
     **how: Unpack[How],
 ) -> Universal:
-    """Fit one perturbation to many images at once, by Adam at `rate` (in units of eps) on the mean loss of a batch.
+    """Fit one perturbation to many images at once: each batch takes a step of `rate` · eps down its mean loss.
+
+    The step is the steepest of the space (signs in L∞), along gradients summed with `decay`.
 
     The loss stops paying for a sample that is well lost, so that no sample has all the say. With `classes` the number
     of the model's classes there is one perturbation for each: of the label that an image is to leave or, where the
@@ -93,9 +99,9 @@ def fit_universal(
 
     Takes `epochs`, `batch_size`, `seed`, `folder` and `progress` as `How` says; the model is left as it was.
 
-    Reference: Shafahi et al., "Universal adversarial training", AAAI 2020, arXiv:1811.11304, algorithm 1 (with Adam);
+    Reference: Shafahi et al., "Universal adversarial training", AAAI 2020, arXiv:1811.11304, algorithm 2;
     for classes, Benz et al., "Universal adversarial training with class-wise perturbations", ICME 2021,
     arXiv:2104.03000.
     """
-    learner, record = fit(Shared(loss, rate, classes), model, data, as_threat(threat), **how)
+    learner, record = fit(Shared(loss, rate, decay, classes), model, data, as_threat(threat), **how)
     return Universal(learner.pattern.delta.detach().cpu().clone(), record)
