@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -81,7 +81,7 @@ class Blurred(Direction):
     attacks", CVPR 2019, arXiv:1904.02884, section 3.3.
     """
 
-    then: Direction
+    then: Direction = field(default_factory=Momentum)
     size: int = 15
     """The side of the kernel in pixels, six standard deviations long; odd."""
 
