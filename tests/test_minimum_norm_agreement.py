@@ -103,7 +103,7 @@ def test_deepfool_agrees_with_adv_lib(digits, space, figures):
 )
 def test_fmn_agrees_with_adv_lib(digits, space, figures, tolerance):
     """steps=100. Its L2 projection also lengthens what is shorter than eps, and it clips where ours is exact."""
-    check(FMN(steps=100), space, digits, [float(v) for v in figures], tolerance)
+    check(FMN(steps=100, growth=1.0), space, digits, [float(v) for v in figures], tolerance)
 
 
 def test_carlini_wagner_agrees_with_adv_lib(digits):

@@ -6,12 +6,12 @@ import torch
 
 from sparring.attack import GradientAttack
 from sparring.directions import cosine
-from sparring.geometry import TINY, unit
+from sparring.geometry import TINY, norm, unit
 from sparring.losses import margin
 from sparring.planes import distance
 from sparring.problem import Gradients
 from sparring.spaces import L0, ball
-from sparring.types import Delta
+from sparring.types import Delta, rows
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class FMN(GradientAttack):
 
     steps: int = 100
     step: float = 1.0
-    """The length of the first step (the paper's α₀), in L2 and input units; it falls to a hundredth of that.
+    """The length of the first step (the paper's α₀), in L2 and input units; it falls to a hundredth of that."""
+    growth: float = 1.1
+    """By how much a sample's steps lengthen, step by step, until it first meets the goal; not in the paper (1).
 
-    Where slopes are flat, as on adversarially trained digits, searches end unmet that a step of 5 to 10 brings home.
+    Where slopes are flat, as on adversarially trained digits, steps of the first length end short of the boundary.
     """
     gamma: float = 0.05
     """The share by which eps changes at first; it falls to `last_gamma`."""
@@ -39,8 +41,10 @@ class FMN(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self)
         low, high = (bound - p.x for bound in space.box)
+        longest = norm(torch.maximum(-low, high), 2)
         widest = space.distance(p.x, torch.maximum(-low, high))
         delta, eps, least = space.zeros(p.x), torch.ones_like(widest), torch.full_like(widest, torch.inf)
+        stretch = torch.ones_like(widest)
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, margin)
             size = space.distance(p.x, delta)
@@ -58,6 +62,7 @@ class FMN(GradientAttack):
             eps = torch.where(met, torch.minimum(smaller, least), larger).clamp_min(TINY)
             eps = torch.minimum(eps, widest)
 
-            alpha = cosine(self.step, self.step / 100, t, self.steps)
-            delta = space.within(eps).project(p.x, delta - alpha * unit(gradient, 2))
+            stretch = torch.where(least.isinf(), torch.minimum(self.growth * stretch, longest), stretch)
+            alpha = cosine(self.step, self.step / 100, t, self.steps) * stretch
+            delta = space.within(eps).project(p.x, delta - rows(alpha, delta) * unit(gradient, 2))
         return delta
