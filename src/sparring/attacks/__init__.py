@@ -19,6 +19,7 @@ from sparring.attacks.feature_match import FeatureMatch
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.grid import Grid, WorstOf
+from sparring.attacks.homotopy import Homotopy
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
@@ -40,6 +41,7 @@ from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
+from sparring.attacks.strattack import StrAttack
 from sparring.attacks.superdeepfool import SuperDeepFool
 from sparring.attacks.targets import Nearest
 from sparring.attacks.transfer import (
@@ -122,6 +124,7 @@ __all__ = [
     "FrankWolfe",
     "Generated",
     "Grid",
+    "Homotopy",
     "Jitter",
     "MultiTargeted",
     "Near",
@@ -135,6 +138,7 @@ __all__ = [
     "Square",
     "Stage",
     "Staged",
+    "StrAttack",
     "SuperDeepFool",
     "Transfer",
     "TrustRegion",
