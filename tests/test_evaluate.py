@@ -148,6 +148,35 @@ def test_the_batch_size_changes_no_verdict():
     alike(judge(batch_size=7), judge(batch_size=64))
 
 
+def test_a_precision_ends_the_run_once_it_is_reached_and_says_the_same_of_those_it_judged(tmp_path):
+    model, x, y = toy(600)
+    whole = evaluate(model, (x, y), "linf:0.03", plan=PLAN, curve=False)
+    told = []
+    part = evaluate(model, (x, y), "linf:0.03", plan=PLAN, curve=False, precision=0.06, progress=told.append)
+    low, high = part.interval
+    assert (high - low) / 2 <= 0.06
+    assert 128 < part.n < 600
+    judged = np.isin(whole.tally.ids, part.tally.ids)
+    assert (whole.tally.standing[judged] == part.tally.standing).all()
+    assert told[-1].settled == (part.n, low, high)
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
+    mixed = evaluate(model, (x[order], y[order], order), "linf:0.03", plan=PLAN, curve=False, precision=0.06)
+    assert (mixed.tally.ids == part.tally.ids).all(), "who is asked about does not depend on the order of the data"
+    store = tmp_path / "run"
+    for _ in range(2):
+        kept = evaluate(model, (x, y), "linf:0.03", plan=PLAN, curve=False, store=store, precision=0.06)
+        assert (kept.tally.ids == part.tally.ids).all()
+    again = [evaluate(model, (x, y), "linf:0.03", plan=PLAN, store=tmp_path / "curve", precision=0.06) for _ in "ab"]
+    assert (again[0].tally.ids == again[1].tally.ids).all(), "what the curve found does not decide how many are asked"
+
+
+def test_a_precision_that_cannot_be_reached_judges_all():
+    v = judge(precision=0.001, curve=False)
+    assert v.n == 24
+    with pytest.raises(InputError, match="precision is 0; give a share"):
+        judge(precision=0)
+
+
 def test_the_order_of_the_data_changes_no_verdict_where_ids_are_given():
     model, x, y = toy()
     ids = torch.arange(24) * 3 + 1

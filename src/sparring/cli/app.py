@@ -89,6 +89,10 @@ def evaluate(
     seed: Seed = None,
     batch_size: Size = None,
     device: Device = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Stop once robust accuracy is this sure, as in 0.01", show_default="all samples"),
+    ] = None,
     fresh: Fresh = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -113,6 +117,7 @@ def evaluate(
             seed=seed,
             batch_size=batch_size,
             device=device,
+            precision=precision,
         ),
         out,
         fresh,

@@ -21,3 +21,4 @@ class Asked:
     seed: int | None = None
     batch_size: int | None = None
     device: str | None = None
+    precision: float | None = None

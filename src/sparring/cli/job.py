@@ -50,6 +50,7 @@ class Job:
     batch_size: int | str
     device: torch.device
     curve: bool
+    precision: float | None = None
 
     def run(self, folder: Path, *, progress: bool) -> Verdict:
         """Do what is missing of it in the folder, and write the verdict there."""
@@ -65,6 +66,7 @@ class Job:
             device=self.device,
             progress=progress,
             curve=self.curve,
+            precision=self.precision,
             name=self.loaded.description,
             remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
         )
@@ -98,7 +100,7 @@ def prepare(asked: Asked) -> Job:
     _targets(threat, loaded, samples, device)
     seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
     named = source if isinstance(source, str) else asked.model
-    return Job(loaded, samples, str(named), threat, plan, seed, size, device, curve=asked.attack is None)
+    return Job(loaded, samples, str(named), threat, plan, seed, size, device, asked.attack is None, asked.precision)
 
 
 def place(asked: Asked, job: Job, out: Path | None) -> Path:

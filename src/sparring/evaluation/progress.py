@@ -30,6 +30,8 @@ class Progress:
     """Seconds since the start."""
     eta: float | None
     """Seconds that remain, if what stands now stands to the end; None until there is something to go by."""
+    settled: tuple[int, float, float] | None = None
+    """How many samples were judged by the whole plan so far, and the interval of their robust accuracy."""
 
 
 Watch: TypeAlias = Callable[[Progress], None]
@@ -44,6 +46,7 @@ class Clock:
         self._start = self._last = time.monotonic()
         self._stage, self._done, self._total, self._standing, self._of = "", 0, 0, 0, 1
         self._spent, self._bought = 0.0, 0.0
+        self._settled: tuple[int, float, float] | None = None
 
     def begin(self, stage: str, total: int, standing: int, of: int) -> None:
         """A stage begins, on so many samples, while so many of all stand."""
@@ -61,6 +64,11 @@ class Clock:
         self._last = now
         self._tell()
 
+    def settle(self, judged: int, low: float, high: float) -> None:
+        """So many samples were judged by the whole plan, and their robust accuracy lies between these."""
+        self._settled = (judged, low, high)
+        self._tell()
+
     def _tell(self) -> None:
         place = self._names.index(self._stage)
         after = [self._stages[name] for name in self._names[place + 1 :]]
@@ -68,7 +76,9 @@ class Clock:
         left += sum(cost * min(self._standing, most) for cost, most in after)
         eta = left * self._spent / self._bought if self._bought else None
         robust, elapsed = self._standing / self._of, time.monotonic() - self._start
-        self._watch(Progress(self._stage, place, len(self._names), self._done, self._total, robust, elapsed, eta))
+        self._watch(
+            Progress(self._stage, place, len(self._names), self._done, self._total, robust, elapsed, eta, self._settled)
+        )
 
 
 @contextmanager
@@ -134,7 +144,11 @@ class Lines:
 def said(now: Progress) -> str:
     """Accuracy, time spent and time left, in words."""
     left = "" if now.eta is None else f", about {clock(now.eta)} left"
-    return f"robust at most {100 * now.robust:.1f} %, {clock(now.elapsed)} gone{left}"
+    known = f"robust at most {100 * now.robust:.1f} %"
+    if now.settled is not None:
+        judged, low, high = now.settled
+        known = f"{known}; of {judged} judged {100 * low:.1f} … {100 * high:.1f} %"
+    return f"{known}, {clock(now.elapsed)} gone{left}"
 
 
 def clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """One model, one data set, one threat model: run the plan, keep every batch, and say what came of it."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -15,10 +16,10 @@ from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
 from sparring.evaluation.checks import examine
 from sparring.evaluation.intake import Data, gather
-from sparring.evaluation.metrics import spread
+from sparring.evaluation.metrics import interval, spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
 from sparring.evaluation.progress import Clock, Watch, shown
-from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
+from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE
 from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
 from sparring.evaluation.study import Study
@@ -32,6 +33,8 @@ from sparring.world import World, here
 
 FEW = 32
 """How many samples the door looks at."""
+FIRST = 128
+"""How many samples are judged before anything is said, where a precision is asked for."""
 AUTO = {"cpu": 128, "cuda": 1024}
 """The batch to begin with where the size is "auto"; a GPU that runs out of memory halves it."""
 
@@ -48,6 +51,7 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: bool | Watch = False,
     curve: bool = True,
+    precision: float | None = None,
     name: str | None = None,
     world: World | None = None,
     remarks: Mapping[str, str] | None = None,
@@ -58,6 +62,9 @@ def evaluate(
     the address of one; inputs lie in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from
     names to attacks; a limit of queries holds for each attack on its own. `curve` adds a search for the smallest
     perturbation on about 200 samples.
+
+    With `precision`, samples are judged in a random order, each by the whole plan, until the 95 % interval of the
+    robust accuracy reaches no further than that to either side, as in 0.01, or until none is left.
 
     With `store`, a folder, every finished batch is kept there, and running again does only what is missing: whatever
     stopped the run has cost at most one batch. No figure depends on `batch_size` (a number, or "auto"), nor on the
@@ -76,6 +83,8 @@ def evaluate(
         raise InputError(f"{world.size} processes share this evaluation and need a store to meet in; give store=")
     if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size > 0)):
         raise InputError(f"batch_size is {batch_size!r}; give a number above 0, or 'auto'")
+    if precision is not None and not (0 < precision < 0.5 and question.space.eps is not None):
+        raise InputError(f"precision is {precision}; give a share such as 0.01, and the threat an eps")
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
@@ -85,12 +94,13 @@ def evaluate(
         called = name or identity.name_of(model)
         answers = identity.fingerprint(judged, samples.x[:4].to(where))
         about = {"model": called, "data": intake.name_of(data), "batch_size": batch_size, "answers": answers}
+        record |= {} if precision is None else {"precision": precision}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where)
         size = batch_size if isinstance(batch_size, int) else AUTO.get(where.type, AUTO["cpu"])
         with shown(progress if world.rank == 0 or callable(progress) else False) as watch:
             clock = Clock(watch, _stages(study))
-            run(study, size, world, clock)
+            study = _judge(study, size, world, clock, precision)
             checks = _checks(study, world, clock)
     environment = kept.noted("environment")
     if environment is None:
@@ -126,6 +136,24 @@ def _enter(
     once = replace(threat, space=threat.space.at(few[:1]), queries=1)  # a rehearsal: the clean look spends it
     for attack in attacks.values():
         attack(model, x[:1], y[:1], once)
+
+
+def _judge(study: Study, size: int, world: World, clock: Clock, precision: float | None) -> Study:
+    """Run the plan on all samples, or on as many as it takes to be so sure; returns the study of those."""
+    if precision is not None:
+        whole, study = len(study.asked), replace(study, first=FIRST)
+        while len(study.asked) < whole:
+            run(study, size, world, clock, only=(CLEAN, ATTACK))
+            judged = len(study.asked)
+            planned = study.tally(before=next(key for key in study.keys if key[0] in (CURVE, CONFIRM)))
+            low, high = interval(int(planned.standing.sum()), judged)
+            clock.settle(judged, low, high)
+            wide = (high - low) / 2 / precision
+            if wide <= 1:
+                break
+            study = replace(study, first=math.ceil(judged * min(1.05 * wide**2, 4)))
+    run(study, size, world, clock)
+    return study
 
 
 def _checks(study: Study, world: World, clock: Clock) -> tuple[Check, ...]:

@@ -15,7 +15,7 @@ from sparring.attack import Attack
 from sparring.errors import InputError, ModelError
 from sparring.evaluation.metrics import spread
 from sparring.evaluation.progress import Clock
-from sparring.evaluation.rows import ATTACK, CLEAN, CURVE, Rows
+from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE, Rows
 from sparring.evaluation.study import Ids, Key, Places, Study
 from sparring.goals import Untargeted
 from sparring.ledger import Result
@@ -25,6 +25,7 @@ from sparring.world import World
 
 DRAWN = 200
 """About how many samples the curve is drawn from."""
+STAGES = (CLEAN, ATTACK, CURVE, CONFIRM)
 PATIENCE = 0.5
 """Seconds between two looks at what other processes have finished."""
 
@@ -40,11 +41,12 @@ class Done(NamedTuple):
 Work: TypeAlias = Callable[[Places], Done]
 
 
-def run(study: Study, batch: int, world: World, clock: Clock) -> None:
-    """Do what is missing of this process's share, then wait until the others have done theirs."""
-    for key in study.keys:
+def run(study: Study, batch: int, world: World, clock: Clock, *, only: tuple[str, ...] = STAGES) -> None:
+    """Do what is missing of this process's share, of these stages, then wait until the others have done theirs."""
+    keys = [key for key in study.keys if key[0] in only]
+    for key in keys:
         batch = _stage(study, key, batch, world, clock)
-    while world.size > 1 and any(len(missing(study, key, World())) for key in study.keys):
+    while world.size > 1 and any(len(missing(study, key, World())) for key in keys):
         time.sleep(PATIENCE)
         study.store.refresh()
 

@@ -16,6 +16,7 @@ from sparring.evaluation import metrics
 from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE, Rows
 from sparring.evaluation.store import Store
 from sparring.problem import Model
+from sparring.random import Random
 from sparring.threat import ThreatModel
 
 Ids: TypeAlias = Int[np.ndarray, " m"]
@@ -24,6 +25,10 @@ Places: TypeAlias = Int[np.ndarray, " m"]
 """Where in the data some samples are."""
 Key: TypeAlias = tuple[str, str]
 """Stage and attack: what rows are found by."""
+
+
+ORDER = 0x0DE4
+"""The draws that say which samples come first."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Study:
     """The attack that draws the curve of a bounded threat."""
     seed: int = 0
     device: torch.device = torch.device("cpu")  # noqa: RUF009
+    first: int | None = None
+    """How many samples to ask about, in a random order that is theirs; None for all."""
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -49,11 +56,17 @@ class Study:
     @cached_property
     def asked(self) -> Ids:
         """The samples that the question makes sense for."""
-        return np.sort(self.samples.ids.numpy()[self.threat.goal.applies(self.samples.y.cpu()).numpy()])
+        ids = np.sort(self.samples.ids.numpy()[self.threat.goal.applies(self.samples.y.cpu()).numpy()])
+        if self.first is None or self.first >= len(ids):
+            return ids
+        order = Random(self.seed, torch.from_numpy(ids), stream=ORDER).uniform().numpy()
+        return np.sort(ids[np.argsort(order, kind="stable")[: self.first]])
 
     def rows(self) -> Rows:
-        """All rows, in the order of the stages, then of the ids."""
-        return self.store.rows.sorted(self.keys)
+        """All rows of the samples that are asked about, in the order of the stages, then of the ids."""
+        rows = self.store.rows
+        kept = rows if self.first is None else rows.where(np.isin(rows["id"], self.asked))
+        return kept.sorted(self.keys)
 
     def tally(self, before: Key | None = None) -> metrics.Tally:
         """What is known of every sample that was looked at; with `before`, by the rows of the stages before that."""
