@@ -24,6 +24,8 @@ class Entry:
     """Whether a free one claims to come near the smallest distance; otherwise it need only succeed, on every sample."""
     shape: tuple[int, ...] | None = None
     """The one shape of inputs that it was fitted to; None where it takes any."""
+    sensitive: bool = False
+    """Whether one answer that rounding turns around changes all that follows; layouts are compared in float64 then."""
 
     def __str__(self) -> str:
         return self.name

@@ -5,6 +5,7 @@ from sparring.attacks.alma import ALMA
 from sparring.attacks.apgd import APGD, APGDT
 from sparring.attacks.autoattack import autoattack
 from sparring.attacks.bisection import Bisection
+from sparring.attacks.boundary import BoundaryAttack
 from sparring.attacks.brendel_bethge import BrendelBethge
 from sparring.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from sparring.attacks.carlini_wagner_l0 import CarliniWagnerL0
@@ -14,12 +15,15 @@ from sparring.attacks.cwa import CWA
 from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.ead import EAD
+from sparring.attacks.evolutionary import EvolutionaryAttack
 from sparring.attacks.fab import FAB
 from sparring.attacks.feature_match import FeatureMatch
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
+from sparring.attacks.geoda import GeoDA
 from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.homotopy import Homotopy
+from sparring.attacks.hopskipjump import HopSkipJump
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
@@ -33,16 +37,25 @@ from sparring.attacks.learned import (
     fit_universal,
 )
 from sparring.attacks.newtonfool import NewtonFool
+from sparring.attacks.opt import OPT, SignOPT
 from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
+from sparring.attacks.pointwise import Pointwise
+from sparring.attacks.qeba import QEBA
+from sparring.attacks.rays import RayS
 from sparring.attacks.sigma_zero import SigmaZero
+from sparring.attacks.signflip import SignFlip
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
+from sparring.attacks.starts import BlendedNoise, FromData, SaltAndPepper, UniformNoise
 from sparring.attacks.strattack import StrAttack
+from sparring.attacks.subspaces import Coarse, Full, LowFrequency
 from sparring.attacks.superdeepfool import SuperDeepFool
+from sparring.attacks.surfree import SurFree
+from sparring.attacks.tangent import TangentAttack
 from sparring.attacks.targets import Nearest
 from sparring.attacks.transfer import (
     EMIFGSM,
@@ -58,6 +71,7 @@ from sparring.attacks.transfer import (
     PreGradientFGSM,
 )
 from sparring.attacks.transformed import BSR, DIFGSM, SIA, SSA, TIFGSM, Admix
+from sparring.attacks.triangle import TriangleAttack
 from sparring.attacks.trust_region import TrustRegion
 from sparring.attacks.vfga import FGA, VFGA
 
@@ -92,6 +106,7 @@ __all__ = [
     "NAA",
     "NIFGSM",
     "ODI",
+    "OPT",
     "PDGD",
     "PDPGD",
     "PGD",
@@ -99,6 +114,7 @@ __all__ = [
     "PGN",
     "PIFGSM",
     "PMA",
+    "QEBA",
     "RFGSM",
     "SIA",
     "SINIFGSM",
@@ -113,35 +129,53 @@ __all__ = [
     "Alternating",
     "Annealed",
     "Bisection",
+    "BlendedNoise",
+    "BoundaryAttack",
     "BrendelBethge",
     "CarliniWagner",
     "CarliniWagnerL0",
     "CarliniWagnerLinf",
     "Cascade",
+    "Coarse",
     "Conjugate",
     "DeepFool",
+    "EvolutionaryAttack",
     "FeatureMatch",
     "FrankWolfe",
+    "FromData",
+    "Full",
     "Generated",
+    "GeoDA",
     "Grid",
     "Homotopy",
+    "HopSkipJump",
     "Jitter",
+    "LowFrequency",
     "MultiTargeted",
     "Near",
     "Nearest",
     "NewtonFool",
     "PerCAL",
+    "Pointwise",
     "PreGradientFGSM",
+    "RayS",
     "ReACG",
+    "SaltAndPepper",
     "SigmaZero",
+    "SignFlip",
+    "SignOPT",
     "SparseFool",
     "Square",
     "Stage",
     "Staged",
     "StrAttack",
     "SuperDeepFool",
+    "SurFree",
+    "TangentAttack",
     "Transfer",
+    "TriangleAttack",
     "TrustRegion",
+    "UniformNoise",
     "Universal",
     "WorstOf",
     "autoattack",
