@@ -1,6 +1,7 @@
 """Rows of the table of attacks: bounded."""
 
 from entry import LP, Entry
+from sparring.attack import Cascade
 from sparring.attacks.composed import ACG, MALT, MIFPE, MM, SLIDE, MultiTargeted, ReACG
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.pgd import PGD
@@ -12,6 +13,7 @@ from sparring.spaces import L0, L1
 
 ROWS: tuple[Entry, ...] = (
     Entry("annealed", Annealed(12), LP),
+    Entry("annealed-warm", Cascade((Annealed(4), Annealed(8, warm_start=True))), LP),
     Entry("md", MD(12), LP),
     Entry("mdmt", MDMT(8, 2), LP),
     Entry("pma", PMA(12), LP),

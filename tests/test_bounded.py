@@ -7,7 +7,7 @@ import torch
 
 from known import Affine, inputs, mlp
 from sparring import spec
-from sparring.attack import AllTargets, restarts
+from sparring.attack import AllTargets, Cascade, restarts
 from sparring.attacks.composed import ACG
 from sparring.attacks.conjugate import Conjugate
 from sparring.attacks.fab import FAB
@@ -110,6 +110,15 @@ def test_aiming_at_the_nearest_class_alone_finds_what_is_just_in_reach():
     y = model(x).argmax(1)
     r = Nearest(Annealed(10), classes=1)(model, x, y, Linf(1.05 * model.distance(x, y, torch.inf)))
     assert r.success.all()
+
+
+def test_a_warm_search_begins_at_the_best_point_of_those_before_it():
+    model, x = mlp(), inputs(8)
+    y = model(x).argmax(1)
+    before = Annealed(6)(model, x, y, Linf(0.004))
+    assert not before.success.any()
+    after = Cascade((Annealed(6), Annealed(1, first=0.0, warm_start=True))).perturb(model, x, y, Linf(0.004))
+    assert torch.equal(after, before.x)
 
 
 def test_a_conjugate_step_is_orthogonal_to_the_gradients_last_change():

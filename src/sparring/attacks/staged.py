@@ -48,9 +48,12 @@ class Staged(GradientAttack):
     direction: Direction = field(default_factory=Plain)
     """How gradients become steps; in L1, `Sparse()`."""
     random_start: bool = True
+    warm_start: bool = False
+    """Begin at the best point of the searches before this one, rather; then let first steps be short."""
 
     def search(self, p: Gradients, /) -> Delta:
-        delta = p.space.draw(p.x, p.random) if self.random_start else p.space.zeros(p.x)
+        cold = p.space.draw(p.x, p.random) if self.random_start else p.space.zeros(p.x)
+        delta = p.best if self.warm_start else cold
         state = self.direction.init(delta)
         for stage in self.stages:
             loss = begin(stage.loss, p)
@@ -62,9 +65,9 @@ class Staged(GradientAttack):
         return delta
 
 
-def Annealed(steps: int = 20, loss: Loss = margin, random_start: bool = True) -> Staged:
-    """One loss, steps from 2·eps down to nothing: the cheapest search that is strong."""
-    return Staged((Stage(steps, loss),), random_start=random_start)
+def Annealed(steps: int = 20, loss: Loss = margin, first: float = 2.0, warm_start: bool = False) -> Staged:
+    """One loss, steps from `first`·eps down to nothing: the cheapest search that is strong."""
+    return Staged((Stage(steps, loss, first),), warm_start=warm_start)
 
 
 def MD(steps: int = 50) -> Cascade:

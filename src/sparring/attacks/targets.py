@@ -16,8 +16,9 @@ from sparring.types import Delta, Labels
 class Nearest(Attack):
     """An attack aimed in turn at the classes whose linearised boundaries lie nearest: MALT's order.
 
-    The distance of a class is its margin over the dual norm of the margin's gradient, both at the clean input: one
-    forward, and a backward for each of the `pool` likeliest classes. A targeted goal has one class and no order.
+    The distance of a class is its margin over the dual norm of the margin's gradient, both at the best point of the
+    searches before, or at the clean input where this is the first: one forward, and a backward for each of the `pool`
+    likeliest classes. A targeted goal has one class and no order.
 
     Reference: Melamed, Yehudai & Shamir, "MALT powers up adversarial attacks", NeurIPS 2024, arXiv:2407.02240,
     section 3.
@@ -48,7 +49,7 @@ class Nearest(Attack):
 
     def order(self, p: Gradients) -> Labels:
         """The classes to aim at, n × m, nearest first."""
-        start, rivals = p.space.zeros(p.x), p.rivals(self.pool)
+        start, rivals = p.best, p.rivals(self.pool)
         distances = [
             # what a step of length one gains, to first order, is the gradient's dual norm
             reply.value / -(reply.gradient * p.space.steepest(p.x, start, reply.gradient)).flatten(1).sum(1)
