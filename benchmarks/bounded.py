@@ -44,6 +44,12 @@ ATTACKS: dict[str, Attack] = {
     "Annealed(10), PMA(20), Nearest(Annealed(15), 4)": Cascade(
         (a.Annealed(10), a.PMA(20), a.Nearest(a.Annealed(15), 4))
     ),
+    "MD(10)": a.MD(10),
+    "Annealed(10), warm Annealed(20)": Cascade((a.Annealed(10), a.Annealed(20, first=0.5, warm_start=True))),
+    "Annealed(10), Nearest(Annealed(15), 2)": Cascade((a.Annealed(10), a.Nearest(a.Annealed(15), 2))),
+    "Annealed(10), Nearest(warm Annealed(15), 2)": Cascade(
+        (a.Annealed(10), a.Nearest(a.Annealed(15, first=0.5, warm_start=True), 2))
+    ),
 }
 
 
