@@ -19,7 +19,8 @@ class StrAttack(GradientAttack):
 
     The groups are squares of pixels, with all of their channels, side by side; in inputs that are no images they are
     runs of features. Afterwards the groups found are held fixed and what lies in them is refined without the penalty on
-    groups. It finds structured perturbations, not the smallest in any norm; eps does not bound the search.
+    groups. It finds structured perturbations, not the smallest in any norm; eps does not bound the search. Ask in L0
+    for the few groups: in L2 the bench may prefer the dense copy of the perturbation where the gradient is taken.
 
     Reference: Xu et al., "Structured adversarial attack: towards general implementation and better interpretability",
     ICLR 2019, arXiv:1808.01664, proposition 1, equations (15) and (16), and section 4.3 for the refinement.
@@ -43,7 +44,7 @@ class StrAttack(GradientAttack):
     """The first inverse step length (the paper's α); it grows with the root of the round."""
 
     def search(self, p: Gradients, /) -> Delta:
-        ball(p.space, self, L2, L1, L0)
+        ball(p.space, self, L0, L1, L2)
         owner = _groups(p.x, self.group)
         everywhere = torch.ones_like(p.x, dtype=torch.bool)
         delta = self._bisect(p, owner, everywhere, self.tau, self.searches - self.refinements)
