@@ -9,9 +9,9 @@ from torch import nn
 from known import Affine, inputs, mlp
 from sparring import attacks as a
 from sparring.attacks.boundary import orbit
+from sparring.attacks.hopskipjump import tangent
 from sparring.attacks.lines import Oracle, across, bisect, descend, shrink
 from sparring.attacks.subspaces import cosines, enlarge, reduced
-from sparring.attacks.tangent import tangent
 from sparring.errors import InputError
 from sparring.geometry import norm
 from sparring.goals import Targeted

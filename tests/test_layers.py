@@ -118,11 +118,12 @@ def test_no_import_hides_in_a_function_but_a_heavy_optional_one(path):
 
 def test_attacks_do_not_meet_but_in_a_suite():
     suites = {"__init__.py", "autoattack.py", "composed.py", "transfer.py", "transformed.py"}
+    parts = {f"sparring.attacks.{name}" for name in ("lines", "starts", "subspaces")}  # what decision attacks share
     for path in (ROOT / "attacks").glob("*.py"):
         if path.name in suites:
             continue
         for module, _ in imports(ast.parse(path.read_text())):
-            assert not module.startswith("sparring.attacks"), f"{path.name} imports {module}"
+            assert module in parts or not module.startswith("sparring.attacks"), f"{path.name} imports {module}"
 
 
 def test_only_the_bench_calls_a_model_under_attack():
@@ -135,6 +136,6 @@ def test_only_the_bench_calls_a_model_under_attack():
 
 def test_no_file_holds_two_ideas():
     for path in FILES:
-        limit = 150 if room(path) == "attacks" else 300
+        limit = 150 if room(path) == "attacks" and path.name != "__init__.py" else 300  # a door is a list of names
         lines = len(path.read_text().splitlines())
         assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines"

@@ -23,7 +23,7 @@ from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.geoda import GeoDA
 from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.homotopy import Homotopy
-from sparring.attacks.hopskipjump import HopSkipJump
+from sparring.attacks.hopskipjump import QEBA, HopSkipJump, TangentAttack
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
@@ -43,7 +43,6 @@ from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.pointwise import Pointwise
-from sparring.attacks.qeba import QEBA
 from sparring.attacks.rays import RayS
 from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.signflip import SignFlip
@@ -55,7 +54,6 @@ from sparring.attacks.strattack import StrAttack
 from sparring.attacks.subspaces import Coarse, Full, LowFrequency
 from sparring.attacks.superdeepfool import SuperDeepFool
 from sparring.attacks.surfree import SurFree
-from sparring.attacks.tangent import TangentAttack
 from sparring.attacks.targets import Nearest
 from sparring.attacks.transfer import (
     EMIFGSM,

@@ -1,4 +1,4 @@
-"""HopSkipJump: the smallest perturbation from the winner's name alone."""
+"""HopSkipJump: the smallest perturbation from the winner's name alone, and two attacks that differ in one argument."""
 
 import math
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from typing import TypeAlias
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, to_boundary
+from sparring.attacks.lines import Oracle, across, to_boundary
 from sparring.attacks.starts import Start, UniformNoise
-from sparring.attacks.subspaces import Full, Subspace
-from sparring.geometry import unit
+from sparring.attacks.subspaces import Full, LowFrequency, Subspace
+from sparring.geometry import norm, unit
 from sparring.problem import Decisions
 from sparring.spaces import L2, Ball, Linf, ball
 from sparring.types import Delta, PerSample, rows
@@ -23,6 +23,18 @@ Jump: TypeAlias = Callable[[Delta, Delta, PerSample], Delta]
 def straight(delta: Delta, normal: Delta, share: PerSample) -> Delta:
     """Along the normal, whose length is that of `delta` in the space's norm."""
     return delta + rows(share, delta) * normal
+
+
+def tangent(delta: Delta, normal: Delta, share: PerSample) -> Delta:
+    """Where a line through the clean input touches the sphere of radius share·‖δ‖₂ around δ, on the normal's side.
+
+    Both lie in the plane of δ and the normal: with e the part of the normal across δ, made a unit, and s the share,
+    the point is (1 - s²)·δ + s·√(1 - s²)·‖δ‖₂·e.
+    """
+    nearer = (1 - share.square()).clamp_min(0)
+    return rows(nearer, delta) * delta + rows(share * nearer.sqrt() * norm(delta, 2), delta) * unit(
+        across(delta, normal), 2
+    )
 
 
 @dataclass(frozen=True)
@@ -87,3 +99,28 @@ class HopSkipJump(DecisionAttack):
 def _halvings(space: Ball, features: int) -> int:
     """How often to bisect: to the paper's θ, d^-3/2 of the way in L2 and d^-2 in L∞, or to what a float can tell."""
     return min(22, math.ceil(math.log2(features) * (2 if isinstance(space, Linf) else 1.5)) + 1)
+
+
+_NOISE, _FULL, _SMOOTH = UniformNoise(), Full(), LowFrequency()
+
+
+def QEBA(steps: int = 64, draws: int = 100, *, subspace: Subspace = _SMOOTH, start: Start = _NOISE) -> HopSkipJump:
+    """HopSkipJump with its random directions drawn from low frequencies, or with `Coarse()` from blown-up pictures.
+
+    Reference: Li, Xu, Zhang, Yang & Li, "QEBA: query-efficient boundary-based blackbox attack", CVPR 2020,
+    arXiv:2005.14137, section 3.3: QEBA-F and QEBA-S. Its third subspace, principal components of a surrogate's
+    gradients, is not here.
+    """
+    return HopSkipJump(steps=steps, draws=draws, subspace=subspace, start=start)
+
+
+def TangentAttack(
+    steps: int = 64, draws: int = 100, *, subspace: Subspace = _FULL, start: Start = _NOISE
+) -> HopSkipJump:
+    """HopSkipJump whose jump ends in the tangent point of a sphere around the boundary point, not straight above it.
+
+    Reference: Ma, Guo, Chen, Yong & Wang, "Finding optimal tangent points for reducing distortions of hard-label
+    attacks", NeurIPS 2021, arXiv:2111.07492, section 3 (the hemisphere; not the semi-ellipsoid). In L∞ the plane is
+    that of δ and the signs of the normal.
+    """
+    return HopSkipJump(steps=steps, draws=draws, subspace=subspace, jump=tangent, start=start)
