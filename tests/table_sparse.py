@@ -26,5 +26,5 @@ ROWS: tuple[Entry, ...] = (
     Entry("jsma-one", JSMA(steps=20, features=1, down=True), (L0,), free=True, minimal=False),
     Entry("jsma-probabilities", JSMA(steps=20, probabilities=True), (L0,), free=True, minimal=False),
     Entry("homotopy", Homotopy(steps=40), (L0,), free=True),
-    Entry("strattack", StrAttack(steps=12, searches=8, refinements=3, tau=0.05), (L2,), free=True, minimal=False),
+    Entry("strattack", StrAttack(steps=12, searches=8, refinements=3, tau=0.05), (L0, L2), free=True, minimal=False),
 )
