@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=20)
     parser.add_argument("--layer", help="the layer of the surrogate that FIA and NAA read")
     parser.add_argument("--branches", help="a regular expression for the ends of the surrogate's residual branches")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these alone, as the table calls them")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -103,6 +104,8 @@ def main() -> None:
     pool, x, y = x[-100:], x[:-100][right[:-100]][: given.n], y[:-100][right[:-100]][: given.n]
     rows, counted = [], Counted(surrogate)
     for name, attack, model in members(surrogate, pool, given):
+        if given.only and name not in given.only:
+            continue
         counted.rows, begin = 0, time.process_time()
         points = attack.perturb(model, x, y, f"linf:{float(given.eps)}")
         cost, seconds = counted.rows / len(x), time.process_time() - begin
