@@ -51,6 +51,41 @@ class Masked(nn.Module):
         return self.model((x * self.levels).round() / self.levels + 0 * x)
 
 
+class Trembling(nn.Module):
+    """Right on a grid of inputs, and anything between: a fast wave rides on every logit."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = mlp()
+
+    def forward(self, x):
+        wave = (4e4 * x.flatten(1)[:, :5]).sin()
+        return self.model(x) + 3 * wave
+
+
+def test_a_margin_that_trembles_is_noticed():
+    model, (_, x, _) = Trembling(), toy(60)
+    found, _ = checks(model, data=(x, model(x).argmax(1)))
+    assert "the margin is steady near the inputs" in failed(found)
+    honest, _ = checks()
+    assert honest["the margin is steady near the inputs"].passed
+
+
+def test_a_surrogate_that_is_unlike_the_model_is_noticed():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = mlp()
+
+        def forward(self, x):
+            return self.model(x.flip(1).flip(2).flip(3)).roll(1, 1)
+
+    near, far = (attacks.Transfer(one, attack=attacks.PGD(10, loss=margin)) for one in (mlp(), Backwards()))
+    found, _ = checks(plan={"near": near, "far": far}, curve=False)
+    assert found["near transfers"].passed
+    assert found["far transfers"].passed is False
+
+
 def test_gradients_that_are_zero_are_noticed():
     model, (_, x, _) = Masked(), toy(60)
     found, _ = checks(model, data=(x, model(x).argmax(1)))

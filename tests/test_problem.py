@@ -249,6 +249,9 @@ def test_near_spends_nothing_on_samples_that_are_far_from_the_goal():
     first = PGD(steps=1, random_start=False, loss=margin)
     near = Cascade((first, Near(PGD(steps=5, loss=margin), 0.5)))(model, x, y, Linf((0.3 * true).contiguous()))
     assert (near.forwards == 4).all(), "the clean input, the step, two looks: 0.7 of the margin is left"
+    aims = AllTargets(PGD(steps=5, loss=margin), 1)
+    near = Cascade((first, Near(aims, 0.5)))(model, x, y, Linf((0.3 * true).contiguous()))
+    assert (near.forwards == 4).all(), "though every aim begins a search"
     near = Cascade((first, Near(PGD(steps=5, loss=margin), 0.5)))(model, x, y, Linf((0.8 * true).contiguous()))
     assert (near.forwards == 3 + 6).all(), "0.2 of the margin is left"
 

@@ -177,8 +177,8 @@ class Near(Attack):
         return max(self.attack.access, Access.SCORES)
 
     def search(self, p: Gradients, /) -> Delta:
-        p.rest(p.shortfall > self.share)
-        return self.attack.search(p)
+        with p.sparing(p.shortfall > self.share):
+            return self.attack.search(p)
 
 
 @dataclass(frozen=True)

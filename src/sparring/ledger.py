@@ -44,12 +44,13 @@ class Ledger:
         self.score: PerSample = x.new_full((len(x),), torch.inf)
         self._standing: Mask = torch.ones_like(self.success)
         self._resting: Mask = torch.zeros_like(self.success)
+        self.spared: Mask = torch.zeros_like(self.success)
         self._queries, self._retire = queries, retire
 
     @property
     def active(self) -> Mask:
         """The samples that may still be asked about."""
-        return self._standing & ~self._resting
+        return self._standing & ~self._resting & ~self.spared
 
     def fresh(self) -> "Ledger":
         """An empty one for the same task, in which nobody retires."""

@@ -8,7 +8,8 @@ There is a class for each level of access. An attack is handed the one that the 
 may not ask is not there to be called.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,6 +69,13 @@ class Decisions:
     def rest(self, done: Mask) -> None:
         """Ask no more about these samples in this search: the attack has what it wants of them."""
         self._ledger.rest(done)
+
+    @contextmanager
+    def sparing(self, far: Mask) -> Generator[None, None, None]:
+        """Ask nothing about these samples meanwhile, whichever searches begin."""
+        before, self._ledger.spared = self._ledger.spared, self._ledger.spared | far
+        yield
+        self._ledger.spared = before
 
     @torch.no_grad()
     def decide(self, delta: Delta) -> Mask:
