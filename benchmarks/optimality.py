@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optimality_contenders import contenders
 from torch import Tensor, nn
 
-from optimality_contenders import contenders
 from sparring.geometry import norm
 
 DATA = Path(os.environ.get("SPARRING_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -24,24 +24,31 @@ OURS: dict[float, dict[str, Attack]] = {
         "VFGA": a.VFGA(steps=100, draws=10),
         "AllTargets(SigmaZero)": a.AllTargets(a.SigmaZero(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
+        "PDPGD": a.PDPGD(steps=990),
+        "PDPGD, SigmaZero": a.Cascade((a.PDPGD(steps=490), a.SigmaZero(steps=490))),
     },
     1.0: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "ALMA": a.ALMA(steps=990, first=0.5),
         "PDPGD": a.PDPGD(steps=990),
+        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
     2.0: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "ALMA": a.ALMA(steps=990, first=0.1),
         "DDN": a.DDN(steps=1000),
+        "PDGD": a.PDGD(steps=990),
+        "PDPGD": a.PDPGD(steps=990),
+        "PDGD, AllTargets(FMN)": a.Cascade((a.PDGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
     math.inf: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
         "PDPGD": a.PDPGD(steps=990),
+        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
 }
 

@@ -1,0 +1,193 @@
+"""The minimum-norm attacks on models whose distances are known exactly, and what is particular to each of them."""
+
+import math
+
+import pytest
+import torch
+
+from known import Affine, inputs, mlp
+from known_relu import Relu
+from sparring import attacks as a
+from sparring.attack import Attack, Cascade
+from sparring.errors import InputError
+from sparring.losses import margin
+from sparring.spaces import L0, L1, L2, Ball, Linf
+from table_minimum import ROWS
+
+WIDER: dict[str, Attack] = {
+    "pdpgd": a.PDPGD(steps=200, rate=0.1, ratio=0.1),
+    "alma": a.ALMA(steps=150, rate=0.01),
+    "bisection-pgd": a.Bisection(a.APGD(steps=20, loss=margin), 9),
+    "cw-linf": a.CarliniWagnerLinf(steps=60, searches=40, rate=0.03, first_weight=10.0, decrease=0.95),
+}
+"""Settings for the unit square, where the rows of the table, made for shorter ways, would not arrive."""
+MORE: tuple[tuple[str, Attack, tuple[type[Ball], ...]], ...] = (
+    ("fmn", a.FMN(), (Linf, L2, L1)),
+    ("fab", a.FAB(steps=50), (Linf, L2, L1)),
+    ("carlini-wagner", a.CarliniWagner(steps=60, searches=6, rate=0.02, first_weight=0.1), (L2,)),
+    ("alma", a.ALMA(steps=150, rate=0.01), (L1,)),
+)
+CASES = [
+    pytest.param(WIDER.get(name, attack), space, id=f"{name}-{space.__name__}")
+    for name, attack, norms in (*((e.name, e.attack, e.norms) for e in ROWS if e.minimal), *MORE)
+    for space in norms
+    if space is not L0
+]
+
+
+def points(model, n=24):
+    x = torch.rand(n, 2, generator=torch.Generator().manual_seed(5))
+    return x, model(x).argmax(1)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
+def test_the_exact_distance_of_a_relu_network_is_what_a_grid_sees(p):
+    model = Relu()
+    x, y = points(model, 12)
+    side = torch.linspace(0, 1, 401)
+    grid = torch.cartesian_prod(side, side)
+    named = model(grid).argmax(1)
+    true = model.distance(x, y, p)
+    for i in range(len(x)):
+        seen = (grid[named != y[i]] - x[i]).norm(p=p, dim=1).min()
+        assert true[i] - 1e-6 <= seen <= true[i] + 2.5 / 400
+
+
+@pytest.mark.parametrize(("attack", "space"), CASES)
+def test_on_a_relu_network_it_comes_near_the_exact_distance_and_never_below(attack, space):
+    ratios = []
+    for seed in (0, 1):
+        model = Relu(seed=seed)
+        x, y = points(model)
+        r = attack(model, x, y, space())
+        ratios.append(r.distance.double() / model.distance(x, y, space.p))
+    ratio = torch.cat(ratios)
+    assert float(ratio.min()) >= 1 - 1e-5
+    assert float(ratio.median()) <= 1.05
+
+
+def test_alma_in_l1_ends_near_the_true_distance():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    ratio = a.ALMA(steps=150, rate=0.003)(model, x, y, L1()).distance / model.distance(x, y, 1)
+    assert float(ratio.min()) >= 1 - 1e-5
+    assert float(ratio.median()) <= 1.05
+
+
+def test_the_first_step_of_alma_has_the_length_asked_for():
+    model, x = mlp(), inputs()
+    y = model(x).argmax(1)
+    last = a.ALMA(steps=1, first=0.05, final=0).perturb(model, x, y, L2())
+    assert torch.allclose((last - x).flatten(1).norm(dim=1), torch.zeros(len(x)))  # nothing met: nothing to hand back
+    two = a.ALMA(steps=2, first=0.05, final=0)(model, x, y, L2())
+    assert (two.forwards <= 4).all()
+
+
+@pytest.mark.parametrize("space", [Linf, L2, L1])
+def test_a_proximal_step_beats_every_other_point_on_its_own_measure(space):
+    from sparring.attacks.pdgd import proximal
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.full((6, 5), 0.5, dtype=torch.double)
+    v = torch.randn(6, 5, generator=generator, dtype=torch.double) / 5
+    metric = torch.rand(6, 5, generator=generator, dtype=torch.double) + 0.1
+    weight = torch.tensor([0.001, 0.01, 0.03, 0.1, 1.0, 10.0], dtype=torch.double)
+
+    def measure(u):
+        return (metric * (u - v).square()).sum(-1) / 2 + weight * u.norm(p=space.p, dim=-1)
+
+    u = proximal(space(), x, v, metric, weight)
+    for scale in (1e-3, 1e-2, 1e-1):
+        others = u + scale * torch.randn(2000, 6, 5, generator=generator, dtype=torch.double)
+        assert (measure(u) <= measure(others) + 1e-9).all()
+    assert (u[-1] == 0).all() or float(u[-1].abs().max()) < 1e-6
+    assert (u.abs() <= v.abs() + 1e-12).all()
+
+
+def test_the_proximal_operator_of_l0_is_that_of_the_two_thirds_power():
+    from sparring.attacks.pdgd import proximal
+
+    x, v = torch.full((4, 50), 0.5, dtype=torch.double), torch.linspace(-0.5, 0.5, 50).double().expand(4, 50)
+    weight, grid = torch.tensor([0.001, 0.01, 0.05, 0.2], dtype=torch.double), torch.linspace(-0.5, 0.5, 20001).double()
+    u = proximal(L0(pixels=False), x, v, torch.full_like(x, 2.0), weight)
+
+    def measure(u, v, w):
+        return (u - v).square() + w * u.abs() ** (2 / 3)
+
+    best = torch.stack([measure(grid, v[0, :, None], w).amin(1) for w in weight])
+    assert (measure(u, v, weight[:, None]) <= best + 1e-9).all()
+
+
+def test_a_bisection_takes_any_attack_and_needs_what_it_needs():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    true = model.distance(x, y, math.inf)
+    for inner, factor in ((a.PGD(steps=10, loss=margin), 1.02), (a.APGD(steps=10), 1.02), (a.Square(queries=60), 1.6)):
+        search = a.Bisection(inner, 9)
+        assert search.access is inner.access
+        r = search(model, x, y, Linf())
+        assert float((r.distance / true).median()) <= factor
+
+
+def test_a_bisection_pays_only_until_a_run_succeeds():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    r = a.Bisection(a.PGD(steps=20, loss=margin), 8)(model, x, y, Linf())
+    assert (r.forwards < 2 + 8 * 21).all()
+    assert (r.backwards < r.forwards).all()
+
+
+def test_a_bisection_in_l0_counts_whole_features():
+    model, x = Affine(), inputs()
+    y = model(x).argmax(1)
+    r = a.Bisection(a.PGD(steps=10, loss=margin), 6)(model, x, y, L0(pixels=False))
+    assert (r.distance >= model.fewest(x, y)).all()
+    assert float((r.distance == model.fewest(x, y)).double().mean()) >= 0.75
+
+
+def test_sigma_zero_counts_a_pixel_once_with_all_its_channels():
+    model, x = mlp(75), inputs(12, (3, 5, 5), spread=1.0)
+    y = model(x).argmax(1)
+    r = a.SigmaZero(steps=100)(model, x, y, L0())
+    assert r.success.all()
+    assert torch.equal(r.distance, (r.delta != 0).any(1).flatten(1).sum(1).float())
+
+
+def test_superdeepfool_ends_no_farther_than_deepfool():
+    model, x = mlp(), inputs(spread=1.0)
+    y = model(x).argmax(1)
+    plain, better = (attack(model, x, y, L2()) for attack in (a.DeepFool(), a.SuperDeepFool(steps=50)))
+    assert better.success.all()
+    assert (better.distance <= plain.distance * 1.001).double().mean() >= 0.9
+    assert float(better.distance.mean()) < float(plain.distance.mean())
+
+
+def test_fmn_lengthens_its_steps_until_the_goal_is_first_met():
+    class Flat(torch.nn.Module):
+        """A boundary far away for the length of the steps: about 1.2 in L2."""
+
+        def forward(self, x):
+            far = x.flatten(1).sum(1) - 12 - 6
+            return torch.stack([-far, far], 1)
+
+    x = inputs()
+    y = torch.zeros(len(x), dtype=torch.long)
+    short, long = (a.FMN(steps=100, step=0.02, growth=g)(Flat(), x, y, L2()).success for g in (1.0, 1.2))
+    assert not short.any()
+    assert long.all()
+
+
+def test_minimum_norm_attacks_say_where_they_work():
+    model, x = mlp(), inputs(3)
+    y = model(x).argmax(1)
+    for attack, space in ((a.DDN(), L1()), (a.SigmaZero(), L2()), (a.PDGD(), Linf()), (a.EAD(), Linf())):
+        with pytest.raises(InputError, match="works in"):
+            attack(model, x, y, space)
+
+
+def test_together_they_are_no_worse_than_any():
+    model, x = mlp(), inputs(spread=1.0)
+    y = model(x).argmax(1)
+    parts = (a.DDN(steps=30), a.FMN(steps=30))
+    alone = torch.stack([part(model, x, y, L2()).distance for part in parts]).amin(0)
+    assert torch.allclose(Cascade(parts)(model, x, y, L2()).distance, alone, rtol=1e-4)
