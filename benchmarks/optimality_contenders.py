@@ -96,9 +96,6 @@ def peers(p: float) -> dict[str, Run]:
         found["adv-lib DDN"] = lib(al.ddn, steps=1000, levels=None)
         found["adv-lib ALMA"] = lib(al.alma, distance="l2", num_steps=1000, init_lr_distance=0.1)
         found["adv-lib PDGD"] = lib(al.pdgd, num_steps=1000)
-        found["adv-lib TR"] = lib(al.tr, iter=100, p=2)
         found["foolbox DDN"] = fool(fb.attacks.DDNAttack(steps=1000))
         found["torchattacks C&W"] = lambda m, x, y: ta.CW(m, c=1, lr=0.05, steps=1000)(x, y)
-    if p == math.inf:
-        found["adv-lib TR"] = lib(al.tr, iter=100, p=math.inf)
     return found
