@@ -137,6 +137,15 @@ def test_a_bisection_pays_only_until_a_run_succeeds():
     assert (r.backwards < r.forwards).all()
 
 
+def test_a_bisection_knows_what_an_aimed_search_found():
+    model, x = Affine(classes=5), inputs()
+    y = model(x).argmax(1)
+    search = a.Bisection(a.AllTargets(a.PGD(steps=5, loss=margin), 4), 9)
+    r = search(model, x, y, Linf())
+    assert float((r.distance / model.distance(x, y, math.inf)).median()) <= 1.05
+    assert (r.forwards < 2 + 9 * 4 * 6).all()
+
+
 def test_a_bisection_in_l0_counts_whole_features():
     model, x = Affine(), inputs()
     y = model(x).argmax(1)

@@ -114,6 +114,8 @@ class Decisions:
     def wake(self) -> None:
         """Begin another search: samples that rested stand again."""
         self._ledger.wake()
+        if self.fallen is not None:
+            self._ledger.rest(self.fallen)
 
     def within(self: D, eps: PerSample) -> D:
         """This problem in a space of another eps: a sample rests once it is `fallen`: has met the goal in there.
@@ -130,7 +132,7 @@ class Decisions:
         met = self._ledger.keep(delta, out, precision=self._engine.precision)
         if self.fallen is not None:
             fell = met & self.space.contains(self.x, delta)
-            self.fallen = self.fallen | fell
+            self.fallen.logical_or_(fell)  # in place: a copy that is aimed falls for the whole search
             self._ledger.rest(fell)
         return met
 
@@ -188,7 +190,7 @@ class Scores(Decisions):
             yield self
             return
         for rival in self.rivals(count).unbind(1):
-            self._ledger.wake()  # before the look: who rests in one search stands in the next
+            self.wake()  # before the look: who rests in one search stands in the next
             if not self._ledger.active.any():
                 return
             assert isinstance(goal, ClassGoal)
