@@ -85,7 +85,7 @@ def measure(run: Run, model: nn.Module, x: Tensor, y: Tensor, p: float) -> dict[
     meter = Meter(model).eval().requires_grad_(False)
     torch.manual_seed(0)
     start = time.process_time()
-    found = run(meter, x, y).detach()
+    found = run(meter, x.clone(), y).detach()  # some write into what they are given
     seconds = time.process_time() - start
     with torch.no_grad():
         wrong = (

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparring import attacks as a
 from sparring.attack import Attack
+from sparring.losses import dlr
 from sparring.spaces import L0, L1, L2, Ball, Linf
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -41,12 +42,17 @@ OURS: dict[float, dict[str, Attack]] = {
         "DDN": a.DDN(steps=1000),
         "PDGD": a.PDGD(steps=990),
         "PDPGD": a.PDPGD(steps=990),
+        "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
         "PDGD, AllTargets(FMN)": a.Cascade((a.PDGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
     math.inf: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
+        "Bisection(APGD)": a.Bisection(a.APGD(steps=98, loss=dlr), 10),
+        "Bisection(APGD), AllTargets(FMN)": a.Cascade(
+            (a.Bisection(a.APGD(steps=60, loss=dlr), 8), a.AllTargets(a.FMN(steps=56), 9))
+        ),
         "PDPGD": a.PDPGD(steps=990),
         "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
@@ -88,6 +94,8 @@ def peers(p: float) -> dict[str, Run]:
         minimal_apgd, norm=p, max_eps=most, binary_search_steps=10, n_iter=11, targeted_version=True, num_targets=9
     )
     found["adv-lib FAB"] = lib(al.fab, norm=p, n_iter=110, restarts=1)
+    if p > 1:
+        found["adv-lib TR"] = lib(al.tr, iter=100, p=p)
     if p == 1:
         found["adv-lib ALMA"] = lib(al.alma, distance="l1", num_steps=1000, init_lr_distance=0.5)
         found["foolbox EAD"] = fool(fb.attacks.EADAttack(binary_search_steps=9, steps=111, decision_rule="L1"))
