@@ -10,6 +10,7 @@ from sparring import attacks as a
 from sparring.attack import Attack
 from sparring.losses import dlr
 from sparring.spaces import L0, L1, L2, Ball, Linf
+from sparring.threat import ThreatModel
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -34,6 +35,9 @@ OURS: dict[float, dict[str, Attack]] = {
         "ALMA": a.ALMA(steps=990, first=0.5),
         "PDPGD": a.PDPGD(steps=990),
         "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
+        "PDPGD, ALMA, AllTargets(FMN)": a.Cascade(
+            (a.PDPGD(steps=330), a.ALMA(steps=240, first=0.5), a.AllTargets(a.FMN(steps=44), 9))
+        ),
     },
     2.0: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
@@ -44,24 +48,27 @@ OURS: dict[float, dict[str, Attack]] = {
         "PDPGD": a.PDPGD(steps=990),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
         "PDGD, AllTargets(FMN)": a.Cascade((a.PDGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
+        "PDGD, ALMA, AllTargets(FMN)": a.Cascade(
+            (a.PDGD(steps=330), a.ALMA(steps=330, first=0.1), a.AllTargets(a.FMN(steps=34), 9))
+        ),
     },
     math.inf: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
         "Bisection(APGD)": a.Bisection(a.APGD(steps=98, loss=dlr), 10),
+        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
         "Bisection(APGD), AllTargets(FMN)": a.Cascade(
-            (a.Bisection(a.APGD(steps=60, loss=dlr), 8), a.AllTargets(a.FMN(steps=56), 9))
+            (a.Bisection(a.APGD(steps=98, loss=dlr), 10), a.AllTargets(a.FMN(steps=40), 9))
         ),
         "PDPGD": a.PDPGD(steps=990),
-        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
     },
 }
 
 
 def ours(attack: Attack, p: float) -> Run:
     spaces: dict[float, Ball] = {0.0: L0(pixels=False), 1.0: L1(), 2.0: L2(), math.inf: Linf()}
-    return lambda m, x, y: attack(m, x, y, spaces[p]).x
+    return lambda m, x, y: attack(m, x, y, ThreatModel(spaces[p], queries=1000)).x
 
 
 def peers(p: float) -> dict[str, Run]:
