@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from sparring import attacks
 from sparring.errors import SpecError, StoreError
 from sparring.evaluation import evaluate
 from sparring.evaluation.folder import STALE, Folder
+from sparring.evaluation.identity import Answers, alike, fingerprint
+from sparring.models import Cast
 
 
 def run(store, n=24, plan=PLAN, batch_size=5, model=None, **how):
@@ -113,9 +116,10 @@ def test_batch_size_is_no_part_of_a_run(copied):
         ({"threat": "linf:0.04"}, "threat.space.eps is 0.03 there and 0.04 here"),
         ({"threat": "l2:0.03"}, "threat.space.type is"),
         ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"n": 23}, "samples is 24 there and 23 here"),
+        ({"n": 23}, "run: samples is 24 there and 23 here; give"),
         ({"curve": False}, "curve"),
-        ({"model": mlp(seed=1)}, "model is"),
+        ({"model": mlp(seed=1)}, 'model is "Sequential" both times, with other weights or layers there'),
+        ({"model": Counting(mlp())}, 'model is "Sequential" there and "Counting" here'),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
@@ -130,7 +134,7 @@ def test_a_store_of_another_plan_says_what_differs(copied, change, said):
 def test_other_data_of_the_same_size_is_another_run(copied):
     folder, _ = copied
     model, x, y = toy()
-    with pytest.raises(StoreError, match="data is"):
+    with pytest.raises(StoreError, match='run: data is "tuple" both times, with other inputs or labels there; give'):
         evaluate(model, (x, (y + 1) % 5), "linf:0.03", plan=PLAN, store=folder)
 
 
@@ -147,6 +151,42 @@ def test_a_model_with_the_same_weights_and_other_answers_is_another_run(tmp_path
     run(tmp_path / "run", model=Warm(1.0))
     with pytest.raises(StoreError, match="same weights and other answers"):
         run(tmp_path / "run", model=Warm(2.0))
+
+
+@pytest.mark.parametrize("levels", [8, 255])
+def test_a_model_that_rounds_its_inputs_now_is_another_run(tmp_path, levels):
+    class Rounds(torch.nn.Module):
+        def __init__(self, on):
+            super().__init__()
+            self.model, self.on = mlp(), on
+
+        def forward(self, x):
+            return self.model((x * levels).round() / levels if self.on else x)
+
+    x = (toy()[1] * levels).round() / levels  # as images are: what rounds once more says the same of them
+    y = mlp()(x).argmax(1)
+    evaluate(Rounds(on=False), (x, y), "linf:0.03", plan=PLAN, store=tmp_path / "run")
+    with pytest.raises(StoreError, match="same weights and other answers"):
+        evaluate(Rounds(on=True), (x, y), "linf:0.03", plan=PLAN, store=tmp_path / "run")
+
+
+def test_answers_agree_to_rounding_where_they_were_computed_alike_and_loosely_elsewhere():
+    one = Answers((1.0, -2.0), "cpu", "float32")
+    assert alike(one, replace(one, values=(1.0001, -2.0)))
+    assert not alike(one, replace(one, values=(1.02, -2.0)))
+    for other in ({"device": "NVIDIA H100"}, {"precision": "float64"}):
+        assert alike(one, replace(one, values=(1.02, -2.0), **other))
+        assert not alike(one, replace(one, values=(1.2, -2.0), **other))
+    assert alike(one, replace(one, values=()))
+    assert not alike(one, replace(one, values=(1.0,)))
+
+
+def test_the_fingerprint_of_a_model_that_answers_by_chance_is_empty():
+    x = toy()[1][:4]
+    assert not fingerprint(lambda x: mlp()(x) + 0.01 * torch.randn(len(x), 1), x).values
+    assert not fingerprint(lambda x: mlp()(x) / 0, x).values
+    assert fingerprint(mlp(), x).precision == "float32"
+    assert fingerprint(Cast(mlp().bfloat16(), torch.bfloat16), x).precision == "bfloat16"
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path):

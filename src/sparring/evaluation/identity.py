@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,10 +23,21 @@ from sparring.problem import Model
 from sparring.threat import ThreatModel
 from sparring.types import Batch
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when a store of an older version can no longer be continued."""
-LIKENESS = 0.05
-"""How far two answers to the same input may lie apart, relative to the largest logit: other devices round otherwise."""
+ROUNDING = {"float64": 1e-4, "float32": 1e-4, "tf32": 3e-3, "float16": 3e-3, "bfloat16": 2e-2}
+"""How far two answers to the same input may lie apart, relative to the largest logit, where both were computed so."""
+ELSEWHERE = 0.05
+"""The same where one of them comes from another device or precision, which rounds otherwise."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said to a few inputs, and what it was computed on; an empty one resembles all."""
+
+    values: tuple[float, ...] = ()
+    device: str = ""
+    precision: str = ""
 
 
 def record(
@@ -72,25 +84,27 @@ def model_hash(model: Model) -> str:
 
 
 @torch.no_grad()
-def fingerprint(model: Model, x: Batch) -> list[float]:
+def fingerprint(model: Model, x: Batch) -> Answers:
     """The answers to a few inputs: what the weights' hash cannot see, such as a temperature, shows here.
 
-    Empty where the model does not answer twice alike, or not with one tensor.
+    The inputs are asked as they are and mixed with each other, as images come rounded to 8 bits and hide a model's own
+    rounding. Empty where the model does not answer twice alike, or not with one tensor.
     """
-    first, second = model(x), model(x)
-    if not isinstance(first, Tensor) or not alike(_flat(first), _flat(second)):
-        return []
-    return _flat(first)
+    asked = torch.cat([x, torch.lerp(x, x.flip(0).flip(-1), 0.382)]) if x.is_floating_point() else x
+    first, second = (_answers(model, asked) for _ in range(2))
+    return first if alike(first, second) else Answers()
 
 
-def alike(here: list[float], there: list[float]) -> bool:
-    """Whether two fingerprints may be of one model; an empty one resembles all."""
-    if not here or not there:
+def alike(here: Answers, there: Answers) -> bool:
+    """Whether two fingerprints may be of one model."""
+    if not here.values or not there.values:
         return True
-    if len(here) != len(there):
+    if len(here.values) != len(there.values):
         return False
-    scale = max(max(map(abs, here)), max(map(abs, there)), 1e-6)
-    return max(abs(a - b) for a, b in zip(here, there, strict=True)) <= LIKENESS * scale
+    same = (here.device, here.precision) == (there.device, there.precision)
+    limit = ROUNDING.get(here.precision, ELSEWHERE) if same else ELSEWHERE
+    scale = max(max(map(abs, here.values)), max(map(abs, there.values)), 1e-6)
+    return max(abs(a - b) for a, b in zip(here.values, there.values, strict=True)) <= limit * scale
 
 
 def name_of(model: Model) -> str:
@@ -142,8 +156,27 @@ def _tidy(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def _flat(out: Tensor) -> list[float]:
-    return [round(float(value), 6) for value in out.detach().float().flatten()[:256].cpu()]
+def _answers(model: Model, x: Batch) -> Answers:
+    """The first logits of every answer; empty where they are not one tensor of numbers."""
+    out = model(x)
+    if not isinstance(out, Tensor) or not bool(out.isfinite().all()):
+        return Answers()
+    values = out.detach().double().reshape(len(x), -1)[:, :64].flatten().tolist()
+    return Answers(tuple(float(f"{value:.7g}") for value in values), _called(x.device), _precision(model, x, out))
+
+
+def _precision(model: Model, x: Batch, out: Tensor) -> str:
+    """The coarsest type of number that a model computes in, as far as its weights and torch's settings tell."""
+    weights = [p.dtype for p in model.parameters() if p.is_floating_point()] if isinstance(model, nn.Module) else []
+    kinds = [dtype for dtype in (x.dtype, out.dtype, *weights) if dtype.is_floating_point]
+    coarsest = max(kinds, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+    backends = torch.backends
+    short = x.device.type == "cuda" and (backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32)
+    return "tf32" if short and coarsest == torch.float32 else str(coarsest).removeprefix("torch.")
+
+
+def _called(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _digest(tensors: list[Tensor], prefix: list[str] | None = None) -> str:

@@ -93,7 +93,7 @@ def evaluate(
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
         called = name or identity.name_of(model)
         answers = identity.fingerprint(judged, samples.x[:4].to(where))
-        about = {"model": called, "data": intake.name_of(data), "batch_size": batch_size, "answers": answers}
+        about = {"model": called, "data": intake.name_of(data), "batch_size": batch_size, "answers": asdict(answers)}
         record |= {} if precision is None else {"precision": precision}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparring.errors import StoreError
 from sparring.evaluation.folder import Folder
-from sparring.evaluation.identity import alike
+from sparring.evaluation.identity import Answers, alike
 from sparring.evaluation.rows import SCHEMA, Rows
 
 Ids: TypeAlias = Int[np.ndarray, " m"]
@@ -166,10 +166,10 @@ class Disk(Store):
             return
         try:
             kept = json.loads(self._folder.read("plan.json"))
-            identity, record, answers = kept["identity"], kept["record"], kept["about"].get("answers", [])
+            identity, record, called = kept["identity"], kept["record"], dict(kept["about"])
             damaged = identity != hashlib.sha256(_json(record)).hexdigest()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            identity, record, answers, damaged = "", {}, [], True
+        except (ValueError, KeyError, TypeError):
+            identity, record, called, damaged = "", {}, {}, True
         if damaged:
             raise StoreError(
                 f"{self._folder.at('plan.json')} is damaged, so that nothing says what the folder holds; give another "
@@ -177,15 +177,12 @@ class Disk(Store):
             )
         remedy = f"give another folder, or delete {self._folder.address} to start anew"
         if identity != self.identity:
-            there, here = _leaves(record), _leaves(self._record)
-            differing = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-            what = "; ".join(
-                f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in differing[:3]
-            )
+            what = "; ".join(_differences(record, self._record, called, about)[:3])
             raise StoreError(f"{self._folder.address} holds another run: {what}; {remedy}")
-        if not alike(about.get("answers", []), answers):
+        if not alike(_answers(about), _answers(called)):
             raise StoreError(
-                f"{self._folder.address} was begun with a model that has the same weights and other answers; {remedy}"
+                f"{self._folder.address} was begun with a model that has the same weights and other answers: its code "
+                f"is another one now; {remedy}"
             )
 
     def _part(self, name: str) -> tuple[Rows, str]:
@@ -251,6 +248,32 @@ def _leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {
         key: leaf for name, item in parts for key, leaf in _leaves(item, f"{path}.{name}" if path else name).items()
     }
+
+
+def _differences(
+    record: Mapping[str, Any], ours: Mapping[str, Any], called: Mapping[str, Any], about: Mapping[str, Any]
+) -> list[str]:
+    """How a kept record differs from ours, in words: settings first, then what has only a name and a hash."""
+    there, here = _leaves(dict(record)), _leaves(dict(ours))
+    named = {"model": "weights or layers", "data": "inputs or labels"}
+    keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
+    settings = [key for key in keys if key not in named]
+    said = [f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in settings]
+    for key in (key for key in named if key in keys):
+        names = (called.get(key), about.get(key))
+        if names[0] != names[1]:
+            said.append(f"{key} is {_short(names[0])} there and {_short(names[1])} here")
+        elif key != "data" or "samples" not in keys:  # fewer samples are other data, which was said
+            said.append(f"{key} is {_short(names[0])} both times, with other {named[key]} there")
+    return said
+
+
+def _answers(about: Mapping[str, Any]) -> Answers:
+    """The fingerprint that was kept; one that resembles all where there is none to be read."""
+    try:
+        return Answers(**about["answers"])
+    except (KeyError, TypeError):
+        return Answers()
 
 
 def _short(value: Any, limit: int = 60) -> str:
