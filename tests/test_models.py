@@ -122,6 +122,17 @@ def test_an_ensemble_can_be_attacked_in_both_modes_that_have_a_gradient():
 
 @pytest.mark.parametrize(
     "make",
+    [lambda: Ensemble(net(), net()), lambda: Ensemble(net()), lambda: Ensemble([net()], net())],
+    ids=["two", "one", "half"],
+)
+def test_an_ensemble_of_models_that_are_no_list_is_told_to_make_one(make):
+    with pytest.raises(InputError, match=r"give Ensemble\(\[first, second\]\)"):
+        make()
+    assert len(Ensemble(nn.ModuleList([net(), net()])).members) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
     [lambda: Ensemble([]), lambda: Ensemble([net()], "loudest"), lambda: Averaged(net(), 0)],
     ids=["empty", "mode", "draws"],
 )

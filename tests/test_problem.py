@@ -6,7 +6,7 @@ from torch import nn
 
 from known import Affine, inputs, mlp
 from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, Near, ScoreAttack, Transfer, restarts
-from sparring.attacks import PGD
+from sparring.attacks import FMN, PGD, Square
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted
 from sparring.losses import Point, margin
@@ -264,3 +264,110 @@ def test_a_later_search_may_begin_at_the_best_point_of_an_earlier_one():
     clean = margin(Point(p.best, p.clean, p.goal))
     assert torch.equal(p.best[values.amin(0) < clean], best[values.amin(0) < clean])
     assert torch.allclose(p.shortfall * clean, torch.minimum(values.amin(0), clean), atol=1e-6)
+
+
+class Brittle(nn.Module):
+    """A network that answers what it should on the inputs it was shown, and `word` everywhere else."""
+
+    def __init__(self, x, word=torch.nan):
+        super().__init__()
+        self.net, self.known, self.word = mlp(), x.clone(), word
+
+    def forward(self, x):
+        near = torch.cdist(x.detach().flatten(1), self.known.flatten(1)).amin(1) < 1e-6
+        return torch.where(near[:, None], self.net(x), self.word)
+
+
+@pytest.mark.parametrize("word", [torch.nan, torch.inf])
+@pytest.mark.parametrize("attack", [PGD(steps=3), FMN(steps=3), Square(queries=5)], ids=lambda a: type(a).__name__)
+def test_a_model_that_breaks_down_on_attacked_inputs_is_named_as_such(attack, word):
+    x = inputs()
+    model = Brittle(x, word)
+    y = model(x).argmax(1)
+    y[3] = (y[3] + 1) % 5
+    threat = Linf() if isinstance(attack, FMN) else Linf(0.1)
+    with pytest.raises(ModelError, match=r"answered NaN or infinity on 15 of 16 attacked inputs, .*; look in it for"):
+        attack(model, x, y, threat)
+
+
+def test_an_answer_that_is_no_number_is_never_credited_nor_kept():
+    model, x = mlp(), inputs()
+    y = model(x).argmax(1)
+    p = bind(Brittle(x), x, y, ThreatModel(Linf(0.1)))
+    clean = p._ledger.score.clone()
+    assert not p.decide(p.space.draw(p.x, p.random)).any()
+    assert torch.equal(p._ledger.score, clean)
+    assert clean.isfinite().all()
+    assert (p.best == 0).all()
+
+
+def test_a_breakdown_outside_the_space_is_no_matter():
+    x = inputs()
+    model = Brittle(x)
+    p = bind(model, x, model(x).argmax(1), ThreatModel(Linf(0.01)))
+    p.decide(torch.full_like(x, 0.1))
+    assert p.result().margin.isfinite().all()
+
+
+def stale(threat=None):
+    """A problem that looks at who is active every ten calls, as on a GPU."""
+    p = problem(threat or ThreatModel(Linf(1e-4)))
+    p._look_every = 10
+    return p, torch.arange(len(p.x)) < 8
+
+
+def answered(p):
+    """Whose logits are the model's, and not the zeros that stand for a sample that was left alone."""
+    return p._forward(p.space.zeros(p.x)).ne(0).any(1)
+
+
+def test_samples_that_wake_between_looks_are_asked_again():
+    p, half = stale()
+    p.rest(half)
+    p._calls = 0
+    assert answered(p).tolist() == (~half).tolist()
+    p.wake()
+    assert answered(p).all()
+    with p.sparing(half):
+        assert answered(p).tolist() == (~half).tolist()
+    assert answered(p).all()
+    p.rest(half)
+    p._calls = 0
+    answered(p)
+    narrow = p.within(torch.full((16,), 1e-5))
+    assert answered(narrow).all()
+    assert answered(p).all(), "a copy woke them for all"
+    p.rest(half)
+    p._calls = 0
+    answered(p)
+    assert all(answered(aimed).all() for aimed in p.aims(2))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "sentence"),
+    [
+        (inputs(), None, r"labels are missing; give a tensor, as in torch.as_tensor\(y\)"),
+        (inputs(), [0] * 16, "labels are of type list; give a tensor"),
+        (inputs().numpy(), torch.zeros(16).long(), "inputs are of type ndarray; give a tensor"),
+        (inputs().tolist(), torch.zeros(16).long(), "inputs are of type list; give a tensor"),
+        (inputs()[:, 0, 0, 0], torch.zeros(16).long(), r"inputs have shape \(16,\); give samples on the first axis"),
+        (inputs(), torch.zeros(16).bool(), "one integer a sample"),
+        (inputs(), torch.full((16,), 5), "names class 5, and the model has 5"),
+    ],
+)
+def test_what_is_no_tensor_of_inputs_or_labels_gets_one_sentence(x, y, sentence):
+    with pytest.raises(InputError, match=sentence):
+        PGD(steps=2)(mlp(), x, y, Linf(0.1))
+
+
+def test_inputs_with_their_channels_last_are_recognised_where_the_model_refuses_them():
+    with torch.random.fork_rng():
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(5)).eval()
+        x = inputs(4, (3, 6, 7))
+        model(x)
+    y = model(x).argmax(1)
+    assert len(PGD(steps=1)(model, x, y, Linf(0.01)).x) == 4
+    with pytest.raises(InputError, match=r"\(4, 6, 7, 3\), which look channels last; give x.permute\(0, 3, 1, 2\)"):
+        PGD(steps=1)(model, x.permute(0, 2, 3, 1), y, Linf(0.01))
+    with pytest.raises(RuntimeError, match="expected input"):
+        PGD(steps=1)(model, x[:, :2], y, Linf(0.01))

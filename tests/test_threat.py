@@ -1,6 +1,8 @@
 """Questions, and how they are written."""
 
+import numpy as np
 import pytest
+import torch
 
 from sparring.errors import InputError
 from sparring.goals import Targeted, Untargeted
@@ -57,3 +59,21 @@ def test_numbers_may_be_fractions():
 def test_a_threat_must_be_a_threat():
     with pytest.raises(InputError, match="give a space"):
         as_threat(0.3)
+
+
+@pytest.mark.parametrize("access", ["scores", 1, None])
+def test_an_access_that_is_none_is_told_the_names(access):
+    with pytest.raises(InputError, match=r"give Access.DECISIONS or Access.SCORES or Access.GRADIENTS"):
+        ThreatModel(Linf(0.1), access=access)
+
+
+@pytest.mark.parametrize("label", [1.5, -1, True, "dog", torch.tensor(1.5)])
+def test_a_target_that_is_no_class_is_refused(label):
+    with pytest.raises(InputError, match=r"the target is .*; give the number of a class"):
+        Targeted(label)
+    assert Targeted(np.int64(3)).label == 3
+
+
+def test_a_target_a_sample_belongs_with_the_labels():
+    with pytest.raises(InputError, match=r"use Targeted\(\) and give them as y"):
+        Targeted(torch.tensor([1, 2]))

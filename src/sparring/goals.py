@@ -6,9 +6,11 @@ and says how far off it is: `margin < 0` means met.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparring.errors import InputError
 from sparring.types import Labels, Logits, Mask, PerSample
@@ -79,6 +81,15 @@ class Targeted(Rule):
 
     label: int | None = None
     confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        label: object = self.label
+        if isinstance(label, Tensor) and label.ndim:
+            raise InputError(
+                "Targeted takes one class for all; for a target a sample, use Targeted() and give them as y"
+            )
+        if label is not None and (isinstance(label, bool) or not isinstance(label, Integral) or int(label) < 0):
+            raise InputError(f"the target is {label!r}; give the number of a class, from 0, as in Targeted(3)")
 
     def bind(self, y: Labels) -> ClassGoal:
         return ClassGoal(y if self.label is None else torch.full_like(y, self.label), +1, self.confidence)

@@ -1,5 +1,7 @@
 """What a problem may be posed about: inputs and labels that fit the space, and classes that the model knows."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,11 +24,31 @@ def refuse_unknown(goal: Goal, out: Any) -> None:
             )
 
 
+@contextmanager
+def explained(x: Batch) -> Generator[None, None, None]:
+    """Where the model meanwhile refuses inputs that look channels last, raise InputError with the remedy."""
+    try:
+        yield
+    except RuntimeError as refusal:
+        if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4) and "channels" in str(refusal):
+            raise InputError(
+                f"the model refused inputs of shape {tuple(x.shape)}, which look channels last; give "
+                f"x.permute(0, 3, 1, 2)"
+            ) from refusal
+        raise
+
+
 def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
     """Inputs in a dtype to compute in, and labels beside them; raises InputError where they do not fit."""
+    for name, value, example in (("inputs", x, "x"), ("labels", y, "y")):
+        if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = "missing" if value is None else f"of type {type(value).__name__}"
+            raise InputError(f"{name} are {kind}; give a tensor, as in torch.as_tensor({example})")
+    if x.ndim < 2:
+        raise InputError(f"inputs have shape {tuple(x.shape)}; give samples on the first axis, features on others")
     if not x.is_floating_point():
         raise InputError(f"inputs are {str(x.dtype).removeprefix('torch.')}; give floats in the box (x.float() / 255)")
-    if y.shape != x.shape[:1] or y.is_floating_point():
+    if y.shape != x.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
         raise InputError(
             f"labels have shape {tuple(y.shape)} and type {str(y.dtype).removeprefix('torch.')} for {len(x)} inputs; "
             f"give one integer a sample"

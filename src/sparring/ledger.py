@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparring.errors import ModelError
 from sparring.goals import Goal
 from sparring.spaces import Space
 from sparring.types import Batch, Delta, Labels, Mask, PerSample, rows
@@ -45,6 +46,8 @@ class Ledger:
         self._standing: Mask = torch.ones_like(self.success)
         self._resting: Mask = torch.zeros_like(self.success)
         self.spared: Mask = torch.zeros_like(self.success)
+        self.broken: Mask = torch.zeros_like(self.success)  # where an answer inside the space was no number
+        self.risen = 0  # how often samples may have come back: who was known to be active before is stale
         self._queries, self._retire = queries, retire
 
     @property
@@ -63,6 +66,21 @@ class Ledger:
     def wake(self) -> None:
         """A new search begins."""
         self._resting = torch.zeros_like(self._resting)
+        self.risen += 1
+
+    def spare(self, far: Mask) -> None:
+        """Ask nothing about these samples, in whichever search, until told otherwise."""
+        self.spared = far
+        self.risen += 1
+
+    def vouch(self) -> None:
+        """Raise ModelError where answers were no numbers: such a model is neither broken nor robust."""
+        count = int(self.broken.sum())
+        if count:
+            raise ModelError(
+                f"the model answered NaN or infinity on {count} of {len(self.x)} attacked inputs, which counts for "
+                f"neither side; look in it for overflow (half precision), log(0) or a division by zero"
+            )
 
     def bill(self) -> None:
         """One forward pass for every active sample."""
@@ -83,11 +101,14 @@ class Ledger:
     def keep(self, delta: Delta, out: Any, *, precision: torch.dtype, clean: bool = False) -> Mask:
         """Score the points, keep the better ones, retire the samples that are done.
 
-        Returns where the goal is met by a valid input, however far away.
+        Returns where the goal is met by a valid input, however far away. An answer that is no number meets nothing, is
+        never kept, and is remembered as `broken`.
         """
         margin, size = self.goal.margin(out), self.space.distance(self.x, delta)
-        valid = self.active & self.space.fits(self.x, delta)
+        judged, valid = margin.isfinite(), self.active & self.space.fits(self.x, delta)
         allowed = valid & self.space.reaches(size)
+        self.broken = self.broken | (allowed & ~judged)
+        valid, allowed = valid & judged, allowed & judged
         met = valid & (margin < (0 if clean else -_doubt(out, precision)))
         success, free = met & allowed, self.space.eps is None
         score = size.where(success, torch.inf) if free else margin

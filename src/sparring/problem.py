@@ -21,7 +21,7 @@ from sparring.engine import Engine, Model
 from sparring.errors import InputError, ModelError
 from sparring.geometry import TINY
 from sparring.goals import ClassGoal, Goal
-from sparring.inputs import check, refuse_unknown
+from sparring.inputs import check, explained, refuse_unknown
 from sparring.ledger import Ledger, Result
 from sparring.losses import Loss, Point
 from sparring.random import Random
@@ -43,7 +43,7 @@ class Decisions:
         self.x, self.space, self.goal, self.random = ledger.x, ledger.space, ledger.goal, random
         self._engine, self._ledger, self._dense, self._dtype = engine, ledger, dense, dtype
         self._look_every = 1 if self.x.device.type == "cpu" else 10
-        self._calls, self._live = 0, None
+        self._calls, self._live, self._risen = 0, None, 0
         self.fallen: Mask | None = None  # where `within` made the problem: who has met the goal inside its space
 
     @property
@@ -73,9 +73,10 @@ class Decisions:
     @contextmanager
     def sparing(self, far: Mask) -> Generator[None, None, None]:
         """Ask nothing about these samples meanwhile, whichever searches begin."""
-        before, self._ledger.spared = self._ledger.spared, self._ledger.spared | far
+        before = self._ledger.spared
+        self._ledger.spare(before | far)
         yield
-        self._ledger.spared = before
+        self._ledger.spare(before)
 
     @torch.no_grad()
     def decide(self, delta: Delta) -> Mask:
@@ -93,8 +94,9 @@ class Decisions:
 
     @torch.no_grad()
     def result(self) -> Result:
-        """Look at the best points once more, off the books, and report what the model says now."""
+        """What the model says now of the best points, off the books; ModelError if it said NaN or infinity inside."""
         ledger = self._ledger
+        ledger.vouch()
         x = self.space.apply(self.x, ledger.delta)
         seen = geometry.lower(x, self.x, self._dtype)
         margin = ledger.goal.margin(self._engine(seen))
@@ -105,7 +107,7 @@ class Decisions:
 
     def look(self) -> None:
         """Ask about the clean input: the first candidate of every search."""
-        with torch.no_grad():
+        with torch.no_grad(), explained(self.x):
             delta = self.space.zeros(self.x)
             out = self._forward(delta)
             refuse_unknown(self.goal, out)
@@ -140,7 +142,8 @@ class Decisions:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
         x = geometry.lower(self.space.apply(self.x, delta), self.x, self._dtype)
-        if not self._dense and self._calls % self._look_every == 0:
+        if not self._dense and (self._calls % self._look_every == 0 or self._risen != self._ledger.risen):
+            self._risen = self._ledger.risen
             live = self._ledger.active.nonzero().squeeze(1)
             self._live = None if len(live) == len(x) else live
         self._calls += 1
@@ -286,14 +289,12 @@ def bind(
     `ids` name the samples for the random draws (0 … n-1 where None). `dense` keeps all shapes static: the model sees
     every row always. `retire=False` keeps every sample active, and takes no look at the clean input.
     """
-    dtype = x.dtype
-    x, y = check(x, y, threat.space)
-    ids = torch.arange(len(x)) if ids is None else ids
-    random = Random(seed, ids, stream=stream, dtype=x.dtype, device=x.device)
+    given, (x, y) = x, check(x, y, threat.space)
+    random = Random(seed, torch.arange(len(x)) if ids is None else ids, stream=stream, dtype=x.dtype, device=x.device)
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
-    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, dtype=dtype)
+    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, dtype=given.dtype)
     if retire:
         problem.look()
     return problem

@@ -34,6 +34,9 @@ class ThreatModel:
             raise InputError(f"the space is {self.space!r}; give one such as Linf(8/255)")
         if not isinstance(self.goal, Rule):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"the goal is {self.goal!r}; give one such as Untargeted() or Targeted(3)")
+        if not isinstance(self.access, Access):  # pyright: ignore[reportUnnecessaryIsInstance]
+            known = " or ".join(f"Access.{one.name}" for one in Access)
+            raise InputError(f"the access is {self.access!r}; give {known}")
         if self.queries is not None and self.queries < 1:
             raise InputError(f"queries is {self.queries}; it must be at least 1, or None for no limit")
 

@@ -66,6 +66,9 @@ class Ensemble(nn.Module):
 
     def __init__(self, models: Iterable[Model], mode: Mode = "logits"):
         super().__init__()
+        lone = isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)  # one may be iterable as well
+        if lone or not isinstance(models, Iterable) or not isinstance(mode, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError("an ensemble takes its models as a list; give Ensemble([first, second])")
         self.members = tuple(models)
         self.mode: Mode = _known(mode)
         if not self.members:
