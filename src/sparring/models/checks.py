@@ -4,6 +4,7 @@
 random generators. It costs two forward passes of the batch, and one of a row.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +21,7 @@ from sparring.models.wrap import Averaged, Model
 Box = tuple[float | Tensor, float | Tensor]
 
 ENOUGH = 32
-"""From how many samples on an accuracy is compared with guessing; of fewer, only none right is remarked on."""
+"""From how many samples on an accuracy that guessing may explain is remarked on; of fewer, only none right is."""
 
 NORMALISING = {"_BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}
 """Layers, by the names of their classes and bases, that mix the rows of a batch in training mode."""
@@ -37,7 +38,8 @@ class Finding:
     """What one check found."""
 
     name: str
-    passed: bool
+    passed: bool | None
+    """None where the samples are too few to tell, which keeps nobody out."""
     sentence: str
     """What is so, or, where the check failed, what is wrong and what to do about it."""
     blame: Literal["inputs", "model", "warning"] = "model"
@@ -47,7 +49,7 @@ class Finding:
 def door(model: Model, x: Tensor, y: Tensor, box: Box = (0.0, 1.0)) -> None:
     """Let a model and its first batch in, or raise InputError or ModelError with the first thing that is wrong."""
     for finding in findings(model, x, y, box):
-        if not finding.passed and finding.blame != "warning":
+        if finding.passed is False and finding.blame != "warning":
             raise (InputError if finding.blame == "inputs" else ModelError)(finding.sentence)
 
 
@@ -229,12 +231,25 @@ def _independent(model: Model, x: Tensor, out: Tensor) -> Finding:
 
 
 def _accuracy(out: Tensor, y: Tensor) -> Finding:
-    """Whether the model does better than guessing, within one standard error."""
-    n, classes = len(y), out.shape[1]
-    hits, guess = int((out.argmax(1) == y).sum()), 1 / classes
-    expected = n * guess + (n * guess * (1 - guess)) ** 0.5 if n >= ENOUGH else 0
+    """Whether guessing would be right so often in fewer than 5 % of cases: an exact binomial test."""
+    n, classes, name = len(y), out.shape[1], "better than guessing"
+    hits = int((out.argmax(1) == y).sum())
     text = f"{hits} of the first {n} are classified correctly"
-    if n >= 8 and hits <= expected:
-        text += f", about what guessing among {classes} classes gives; check labels, channel order and scaling"
-        return Finding("better than guessing", False, text, "warning")
-    return Finding("better than guessing", True, text, "warning")
+    if _luck(hits, n, 1 / classes) < 0.05:
+        return Finding(name, True, text, "warning")
+    if n < ENOUGH and (hits or n < 8):
+        return Finding(name, None, f"{text}, too few to tell from guessing among {classes} classes", "warning")
+    text += f", about what guessing among {classes} classes gives; check labels, channel order and scaling"
+    return Finding(name, False, text, "warning")
+
+
+def _luck(hits: int, n: int, share: float) -> float:
+    """The chance of that many hits or more in n draws, each of which hits with this chance: the binomial's tail."""
+    if not hits or share >= 1:
+        return 1.0
+    known = math.lgamma(n + 1)
+    terms = (
+        known - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(share) + (n - k) * math.log1p(-share)
+        for k in range(hits, n + 1)
+    )
+    return math.fsum(map(math.exp, terms))
