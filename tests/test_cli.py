@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,10 +24,11 @@ from sparring.cli.guard import first_line, sentence
 from sparring.cli.names import attack, defaults, makers, pick, question, value
 from sparring.directions import Momentum
 from sparring.errors import InputError, SparringError
+from sparring.evaluation.plan import plan_for
 from sparring.goals import Targeted
 from sparring.losses import margin
 from sparring.spaces import L2, Linf
-from sparring.threat import Access
+from sparring.threat import Access, as_threat
 
 NETS = """
 import torch
@@ -105,6 +107,21 @@ class Breaks(nn.Module):
 
 class Stopped(Breaks):
     left, kind = 12, KeyboardInterrupt()
+
+class Killed(Breaks):
+    '''Is killed after a few answers.'''
+    def forward(self, x):
+        import os, signal
+        type(self).left -= 1
+        if type(self).left < 0 and "KILL" in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner(x)
+
+def killed():
+    return Killed()
+
+def other():
+    return nn.Sequential(*net(), nn.Identity())
 
 def breaks():
     Breaks.left = 12
@@ -219,7 +236,7 @@ def test_a_python_function_describes_a_run_and_options_come_before_it(sparring: 
     assert (one["seed"], two["seed"]) == (3, 5)
     assert one["threat"]["space"]["type"].endswith(":Linf")
     assert two["threat"]["space"]["type"].endswith(":L2")
-    assert list(one["plan"]) == ["pgd"]
+    assert list(one["plan"]) == list(plan_for("quick", as_threat("linf:0.05")))
 
 
 def test_a_report_is_written_anew_from_anywhere(sparring: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,6 +249,19 @@ def test_a_report_is_written_anew_from_anywhere(sparring: Command, tmp_path: Pat
     assert sparring("report", "../here", "-q").code == 0
     assert (tmp_path / "here/report.html").read_text() == page
     assert sorted(path.name for path in (tmp_path / "here/rows").iterdir()) == rows
+
+
+def test_a_run_that_was_killed_is_finished_by_its_report(
+    sparring: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KILL", "1")
+    done = run("evaluate", "nets.py:killed", *QUICK, "--batch-size", "8", "--out", "here", folder=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    assert list(Path("here/rows").iterdir())
+    assert not Path("here/verdict.json").exists()
+    monkeypatch.delenv("KILL")
+    assert sparring("report", "here", "-q").code == 0
+    assert json.loads(Path("here/verdict.json").read_text())["samples"] == 24
 
 
 def test_an_attack_by_name_keeps_inputs_that_fool_the_model(sparring: Command):
@@ -263,6 +293,45 @@ def test_failed_checks_are_told_before_any_figure(sparring: Command):
     assert failed
     assert ended.out.index(failed[0]["name"]) < ended.out.index("clean accuracy")
     assert ended.out.count("failed check") == len(failed)
+
+
+def test_who_broke_what_adds_up_to_what_fell(sparring: Command):
+    limits = ("--data", "nets.py:data", "--threat", "linf:0.05", "--attack", "fgsm", "-q")
+    for command in (("evaluate", "nets.py:rounds", *QUICK), ("attack", "nets.py:net", *limits)):
+        ended = sparring(*command, "--out", command[0])
+        verdict = json.loads(Path(command[0], "verdict.json").read_text())
+        counts, n = verdict["broken_by"], verdict["samples"]
+        assert sum(counts.values()) == round(n * (verdict["clean_accuracy"] - verdict["robust_accuracy"]))
+        assert (", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing") in ended.out
+        assert counts or command[0] == "evaluate"
+
+
+def test_a_verdict_below_what_is_demanded_ends_with_three(sparring: Command):
+    command = ("evaluate", "nets.py:net", *QUICK, "--out", "here")
+    robust = json.loads(sparring(*command, "--json").out)["robust_accuracy"]
+    assert 0.05 < robust < 1
+    assert sparring(*command, "--min-robust", str(robust)) == sparring(*command)
+    ended = sparring(*command, "--min-robust", "1")
+    assert (ended.code, len(ended.err.splitlines())) == (3, 1)
+    assert ended.err == f"error: robust accuracy is {100 * robust:.2f} %, below the 100 % of --min-robust\n"
+    assert "robust accuracy" in ended.out
+    assert Path("here/verdict.json").is_file()
+
+
+def test_strictness_ends_with_three_where_a_check_failed(sparring: Command):
+    command = ("evaluate", "nets.py:rounds", *QUICK, "--out", "here")
+    assert sparring(*command).code == 0
+    failed = [one["name"] for one in json.loads(Path("here/verdict.json").read_text())["checks"] if not one["passed"]]
+    ended = sparring(*command, "--strict", "--min-robust", "0.01")
+    assert (ended.code, len(ended.err.splitlines())) == (3, 1)
+    assert "of the checks failed" in ended.err
+    assert any(name in ended.err for name in failed)
+
+
+def test_the_help_of_evaluate_tells_what_its_ends_mean(sparring: Command):
+    said = " ".join(sparring("evaluate", "--help").out.split())
+    assert "--min-robust" in said
+    assert "3: --min-robust or --strict is not met" in said
 
 
 def test_the_demo_is_told_where_to_go_and_shown_if_asked(sparring: Command, monkeypatch: pytest.MonkeyPatch):
@@ -354,6 +423,8 @@ ERRORS = {
     "a goal without a class": ((*FINE, "--goal", "targeted"), 2, "targeted:3"),
     "a goal beyond the classes": ((*FINE, "--goal", "targeted:3"), 2, "class 3.*0 to 2"),
     "an unknown access": ((*FINE, "--access", "score"), 2, "did you mean scores"),
+    "a share beyond all": ((*FINE, "--min-robust", "40"), 2, "--min-robust"),
+    "a share of a free threat": ((*EVALUATE, "--threat", "linf", "--min-robust", "0.4"), 2, "--min-robust needs.*eps"),
     "no queries": ((*FINE, "--queries", "0"), 2, "--queries"),
     "an empty batch": ((*FINE, "--batch-size", "0"), 2, "--batch-size"),
     "an unknown device": ((*FINE, "--device", "warp"), 2, "'warp'"),
@@ -381,7 +452,7 @@ ERRORS = {
     "data outside the box": ((*FINE, "--data", "nets.py:outside"), 2, "outside the box"),
     "labels out of range": ((*FINE, "--data", "nets.py:labels"), 2, "model's 3 classes"),
     "NaN in the data": ((*FINE, "--data", "nets.py:nan"), 2, "1 input values are NaN"),
-    "an unknown attack": ((*AIM, "pdg"), 2, "'pdg'.*did you mean pgd.*deepfool"),
+    "an unknown attack": ((*AIM, "depfool"), 2, "'depfool'.*did you mean deepfool.*pgd"),
     "an unknown setting": ((*AIM, "pgd", "--set", "step=3"), 2, "did you mean steps"),
     "a setting without a value": ((*AIM, "pgd", "--set", "steps"), 2, "steps=100"),
     "a setting of another kind": ((*AIM, "pgd", "--set", "steps=some"), 2, "whole number"),
@@ -418,6 +489,11 @@ def test_another_run_in_the_folder_is_told_apart_and_left_alone(sparring: Comman
         assert ended.code == 1
         assert len(ended.err.splitlines()) == 1
         assert "holds another run" in ended.err
+        assert ended.err.endswith("; give another --out, or add --fresh\n")
+    ended = sparring("evaluate", "nets.py:other", *FINE[2:])
+    assert 'model is "nets.py:net" there and "nets.py:other" here' in ended.err
+    ended = sparring(*FINE, "-n", "5")
+    assert "run: samples is 24 there and 5 here; give" in ended.err
     assert sorted(Path("there/rows").iterdir()) == rows
     assert sparring("report", "there", "-q").code == 0
 

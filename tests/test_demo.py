@@ -53,6 +53,12 @@ def test_the_demo_done_again_does_nothing_again(done: Path, monkeypatch: pytest.
     assert (done / "index.html").read_text() == page
 
 
+def test_all_three_parts_are_told_of_where_they_were_done_before(done: Path, capsys: pytest.CaptureFixture[str]):
+    run(done, SMALL)
+    told = [line[:3] for line in capsys.readouterr().err.splitlines() if re.match(r"\d/3", line)]
+    assert told == ["1/3", "2/3", "3/3"]
+
+
 def test_another_scale_is_refused_with_the_remedy_and_fresh_is_the_remedy(tmp_path: Path, done: Path):
     for file in done.rglob("*"):
         if file.is_file():

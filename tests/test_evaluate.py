@@ -379,6 +379,35 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys):
     assert Lines(sys.stderr)
 
 
+def test_progress_says_nothing_of_stages_that_were_done_before(tmp_path, capsys):
+    judge(store=tmp_path / "run")
+    judge(store=tmp_path / "run", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("checks, robust at most")
+    out = StringIO()
+    with Bar(Console(file=out, force_terminal=True, width=120)) as watch:
+        judge(store=tmp_path / "run", progress=watch)
+    assert "checks (6 of 6)" in out.getvalue()
+    assert "pgd" not in out.getvalue()
+    assert "0/0" not in out.getvalue()
+
+
+def test_nothing_is_shown_of_what_is_refused_at_the_door():
+    out = StringIO()
+    with Bar(Console(file=out, force_terminal=True, width=120)):
+        pass
+    assert out.getvalue() == ""
+
+
+def test_who_broke_what_adds_up_to_what_fell():
+    verdict = judge("linf:0.03", {"nothing": attacks.PGD(1, rate=0.0, random_start=False)})
+    fell = round(verdict.n * (verdict.clean_accuracy - verdict.robust_accuracy))
+    assert fell > 0
+    assert verdict.broken_by() == {"curve": fell} == verdict.as_json()["broken_by"]
+    assert sum(judge().broken_by().values()) == round(24 * (judge().clean_accuracy - judge().robust_accuracy))
+
+
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("space", [Linf(0.1), L2(1.0), L1(5.0)], ids=lambda s: type(s).__name__)
 def test_every_plan_is_named_attacks_in_order(name, space):

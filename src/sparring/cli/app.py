@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.asked import Asked
-from sparring.cli.guard import ASKED_WRONGLY, STOP, STOPPED, guarded, say
+from sparring.cli.asked import Asked, Demands
+from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, guarded, say
+from sparring.errors import InputError
 
 app = typer.Typer(
     name="sparring",
@@ -71,7 +72,11 @@ class Kind(StrEnum):
     losses = "losses"
 
 
-@app.command(epilog="For example: `sparring evaluate net.py:make --data test.npz --threat linf:8/255 --out verdict`")
+@app.command(
+    epilog="For example: `sparring evaluate net.py:make --data test.npz --threat linf:8/255 --out verdict`\n\n"
+    "Ends with 0: done, 1: it failed, 2: what was asked for makes no sense, 3: --min-robust or --strict is not met, "
+    "130: stopped by Ctrl-C."
+)
 @guarded
 def evaluate(
     model: Model,
@@ -93,6 +98,13 @@ def evaluate(
         float | None,
         typer.Option(help="Stop once robust accuracy is this sure, as in 0.01", show_default="all samples"),
     ] = None,
+    min_robust: Annotated[
+        float | None,
+        typer.Option(
+            "--min-robust", min=0, max=1, help="End with 3 where robust accuracy is below this share, as in 0.4"
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 3 where a check failed")] = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -123,6 +135,7 @@ def evaluate(
         fresh,
         quiet,
         as_json,
+        Demands(min_robust, strict),
     )
 
 
@@ -236,28 +249,31 @@ def waiting(why: str, quiet: bool) -> AbstractContextManager[object]:
     return nullcontext() if quiet or not sys.stderr.isatty() else Console(stderr=True).status(why)
 
 
-def _run(asked: Asked, out: Path | None, fresh: bool, quiet: bool, as_json: bool) -> None:
+def _run(
+    asked: Asked, out: Path | None, fresh: bool, quiet: bool, as_json: bool, demands: Demands | None = None
+) -> None:
     """Do it, keep it, show it."""
     with waiting("loading the model and the data", quiet):
-        from sparring.cli.job import clear, keep, place, prepare
+        from sparring.cli.job import clear, place, prepare
         from sparring.cli.show import console, verdict
 
         job = prepare(asked)
         folder = place(asked, job, out)
+    demands = demands or Demands()
+    if demands.min_robust is not None and job.threat.space.eps is None:
+        raise InputError("--min-robust needs a threat with an eps, such as linf:8/255")
     if fresh:
         clear(folder)
-    try:
-        found = job.run(folder, progress=not quiet)
-    except KeyboardInterrupt:
-        keep(asked, folder)
-        raise
+    found = job.run(asked, folder, progress=not quiet)
     if not job.first:
         return
-    keep(asked, folder)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))
     else:
         console().print(verdict(found, folder))
+    if unmet := demands.unmet(found.robust_accuracy, [check.name for check in found.doubts]):
+        say(unmet, error=True)
+        raise typer.Exit(NOT_MET)
 
 
 def verb_of(arguments: list[str]) -> str:

@@ -1,9 +1,11 @@
 """How a verb ends when it cannot go on: one sentence on stderr and an exit code, never a traceback.
 
-0 done · 1 it failed · 2 what was asked for makes no sense · 130 stopped by Ctrl-C
+0 done · 1 it failed · 2 what was asked for makes no sense · 3 the verdict is not good enough (--min-robust, --strict) ·
+130 stopped by Ctrl-C
 """
 
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from sparring.errors import AccessError, InputError, SparringError, SpecError
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-FAILED, ASKED_WRONGLY, STOPPED = 1, 2, 130
+FAILED, ASKED_WRONGLY, NOT_MET, STOPPED = 1, 2, 3, 130
 STOP = "stopped; run the same command again to go on"
 
 
@@ -36,7 +38,8 @@ def guarded(verb: Verb) -> Verb:
         except Exception as error:
             if settings.get("debug") or os.environ.get("SPARRING_DEBUG", "") not in ("", "0"):
                 raise
-            say(sentence(error, str(settings.get("model") or "")), error=True)
+            said = sentence(error, str(settings.get("model") or ""))
+            say(as_options(said) if {"out", "fresh"} <= set(settings) else said, error=True)
             wrong = isinstance(error, InputError | AccessError | SpecError)
             raise typer.Exit(ASKED_WRONGLY if wrong else FAILED) from None
 
@@ -61,6 +64,11 @@ def sentence(error: Exception, model: str = "") -> str:
     if in_user_code(error):
         return f"{f'the model {model}' if model else 'the model'} failed with {what}"
     return f"this should not happen: {what}; run again with --debug, and report what it shows"
+
+
+def as_options(said: str) -> str:
+    """The same with a remedy in the words of the command, for a verb that has --out and --fresh."""
+    return re.sub(r"give another folder, or delete .* to start anew", "give another --out, or add --fresh", said)
 
 
 def first_line(error: Exception) -> str:

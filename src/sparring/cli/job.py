@@ -19,7 +19,10 @@ from sparring.cli.names import attack, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import Verdict, evaluate
+from sparring.evaluation.folder import Folder
 from sparring.evaluation.plan import PLANS, Plan
+from sparring.evaluation.progress import Progress, shown
+from sparring.evaluation.rows import CLEAN
 from sparring.goals import Targeted
 from sparring.models.asking import ask
 from sparring.models.factory import build
@@ -52,25 +55,36 @@ class Job:
     curve: bool
     precision: float | None = None
 
-    def run(self, folder: Path, *, progress: bool) -> Verdict:
-        """Do what is missing of it in the folder, and write the verdict there."""
+    def run(self, asked: Asked, folder: Path, *, progress: bool) -> Verdict:
+        """Do what is missing of it in the folder, and write the verdict there.
+
+        What was typed is kept as soon as the folder has taken the run on, so that a run that is killed can be finished.
+        """
         samples = self.samples
-        verdict = evaluate(
-            self.loaded.model,
-            (samples.x, samples.y, samples.ids),
-            self.threat,
-            plan=self.plan,
-            store=folder,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            device=self.device,
-            progress=progress,
-            curve=self.curve,
-            precision=self.precision,
-            name=self.loaded.description,
-            remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
-        )
-        verdict = replace(verdict, data=self.data, classes=samples.classes or self.loaded.classes or ())
+
+        def tell(now: Progress) -> None:
+            if self.first and (now.stage, now.done) == (CLEAN, 0):
+                keep(asked, folder)
+            watch(now)
+
+        with shown(progress and self.first) as watch:
+            verdict = evaluate(
+                self.loaded.model,
+                (samples.x, samples.y, samples.ids),
+                self.threat,
+                plan=self.plan,
+                store=folder,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                device=self.device,
+                progress=tell,
+                curve=self.curve,
+                precision=self.precision,
+                name=self.loaded.description,
+                data_name=self.data,
+                remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
+            )
+        verdict = replace(verdict, classes=samples.classes or self.loaded.classes or ())
         if self.first:
             verdict.save(folder)
         return verdict
@@ -117,10 +131,9 @@ def place(asked: Asked, job: Job, out: Path | None) -> Path:
 
 
 def keep(asked: Asked, folder: Path) -> None:
-    """Write what was typed beside what came of it, if a run has begun there."""
-    if (folder / "plan.json").is_file():
-        record = {"from": os.getcwd(), **asdict(asked)}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    """Write what was typed beside what comes of it."""
+    record = {"from": os.getcwd(), **asdict(asked)}
+    Folder(folder).write(RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def kept(folder: Path) -> Asked:

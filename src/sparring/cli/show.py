@@ -40,7 +40,7 @@ def verdict(found: Verdict, folder: Path) -> Table:
         table.add_row("never broken", _share(found.robust_accuracy, found.interval))
     else:
         table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
-    broke = ", ".join(f"{one.attack} {one.owned}" for one in found.by_attack() if one.owned)
+    broke = ", ".join(f"{name} {count}" for name, count in found.broken_by().items())
     table.add_row("broken by", escape(broke) or "nothing")
     costs = found.costs
     a_sample = f"{costs['forwards_per_sample']:.0f} forwards and {costs['backwards_per_sample']:.0f} backwards a sample"

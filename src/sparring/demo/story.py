@@ -93,7 +93,9 @@ def judge(model: nn.Module, out: Path, chapter: str, scale: Scale, quiet: bool) 
 def harden(out: Path, scale: Scale, quiet: bool) -> Hardened:
     """Adversarial training from the carried weights, unless its outcome is there already."""
     weights, history = out / "hardened.safetensors", out / "training.json"
-    if not (weights.is_file() and history.is_file()):
+    if weights.is_file() and history.is_file():
+        tell("2/3  it was trained against attacks before", quiet)
+    else:
         tell(f"2/3  training it against attacks, on {scale.images} digits", quiet)
         clear(out / "after")
         data, model = digits(), digit_classifier().requires_grad_()

@@ -104,25 +104,29 @@ class Bar:
     def __init__(self, console: Console):
         words = (
             "[progress.description]{task.description}",
-            "{task.completed:.0f}/{task.total:.0f}",
+            "{task.fields[count]}",
             "{task.fields[said]}",
         )
         columns = [TextColumn(words[0]), BarColumn(), *(TextColumn(word) for word in words[1:])]
         self._bars = Bars(*columns, console=console)
-        self._task, self._stage = self._bars.add_task("", total=1, said=""), ""
+        self._task, self._stage = self._bars.add_task("", total=1, said="", count=""), ""
 
     def __enter__(self) -> Watch:
-        self._bars.start()
-        return self._show
+        return self._show  # the display starts with the first look: what is refused at the door leaves no empty bar
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def _show(self, now: Progress) -> None:
+        if done_before(now):
+            return
+        self._bars.start()
         what = f"{now.stage} ({min(now.stages_done + 1, now.stages)} of {now.stages})"
         news, self._stage = now.stage != self._stage, now.stage
         bars, task = self._bars, self._task
-        bars.update(task, description=what, total=now.total, completed=now.done, said=said(now), refresh=news)
+        bars.update(task, description=what, total=now.total, completed=now.done, count=count(now), said=said(now))
+        if news:
+            bars.refresh()
 
 
 class Lines:
@@ -133,12 +137,22 @@ class Lines:
         self._next, self._stage = 0.0, ""
 
     def __call__(self, now: Progress) -> None:
-        if now.total == 0 and now.stages_done + 1 < now.stages:
-            return  # a stage that was done before
+        if done_before(now):
+            return
         if now.elapsed < self._next and now.stage == self._stage and now.done < now.total:
             return
         self._next, self._stage = now.elapsed + self._every, now.stage
-        print(f"{now.stage} {now.done}/{now.total}, {said(now)}", file=self._out, flush=True)
+        print(f"{now.stage} {count(now)}".rstrip() + f", {said(now)}", file=self._out, flush=True)
+
+
+def done_before(now: Progress) -> bool:
+    """Whether a stage has nothing to do, as where an earlier run did it; the last one counts no samples."""
+    return now.total == 0 and now.stages_done + 1 < now.stages
+
+
+def count(now: Progress) -> str:
+    """How many samples are done, of how many; nothing where a stage counts none."""
+    return f"{now.done}/{now.total}" if now.total else ""
 
 
 def said(now: Progress) -> str:

@@ -53,6 +53,7 @@ def evaluate(
     curve: bool = True,
     precision: float | None = None,
     name: str | None = None,
+    data_name: str | None = None,
     world: World | None = None,
     remarks: Mapping[str, str] | None = None,
 ) -> Verdict:
@@ -71,8 +72,9 @@ def evaluate(
     order of the data where ids are given. Under torchrun, or with `world`, each process takes its share of the ids, and
     all return the whole verdict; they meet in `store`.
 
-    `progress` is True for a display on the terminal, or a callable that is told of every batch. `name` is what the
-    report calls the model; `remarks`, such as the command that was given, are kept beside the versions.
+    `progress` is True for a display on the terminal, or a callable that is told of every batch. `name` and
+    `data_name` are what the report calls the model and the data; `remarks`, such as the command that was given, are
+    kept beside the versions.
 
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
@@ -91,9 +93,9 @@ def evaluate(
         _enter(judged, samples, question, attacks, where)
         drawer = smallest(question) if curve and question.space.eps is not None else None
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
-        called = name or identity.name_of(model)
+        called, source = name or identity.name_of(model), data_name or intake.name_of(data)
         answers = identity.fingerprint(judged, samples.x[:4].to(where))
-        about = {"model": called, "data": intake.name_of(data), "batch_size": batch_size, "answers": asdict(answers)}
+        about = {"model": called, "data": source, "batch_size": batch_size, "answers": asdict(answers)}
         record |= {} if precision is None else {"precision": precision}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where)
@@ -116,7 +118,7 @@ def evaluate(
         checks=checks,
         seed=seed,
         model=called,
-        data=intake.name_of(data),
+        data=source,
         classes=samples.classes or (),
         environment=environment,
     )

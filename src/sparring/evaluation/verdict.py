@@ -126,6 +126,15 @@ class Verdict:
         """What each attack of the plan saw, broke, was needed for and cost."""
         return metrics.shares(self.rows, self.tally, tuple(self.plan))
 
+    def broken_by(self) -> dict[str, int]:
+        """How many samples each attack was needed for, and with `curve` the search that draws it: they add up.
+
+        The sum is what was right and stands no more. Who broke nothing is left out.
+        """
+        fell = self.tally.by[self.tally.right & self.tally.broken]
+        counts = {name: int((fell == name).sum()) for name in (CLEAN, *self.plan, CURVE)}
+        return {name: count for name, count in counts.items() if count}
+
     def curve(self) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Accuracy against eps: a step function, from each eps on.
 
@@ -184,6 +193,7 @@ class Verdict:
                 "median_distance": self.median_distance,
                 "checks": [asdict(check) for check in self.checks],
                 "attacks": [asdict(share) | {"share": share.share} for share in self.by_attack()],
+                "broken_by": self.broken_by(),
                 "costs": self.costs,
                 "curve": {"eps": eps.tolist(), "accuracy": accuracy.tolist()},
                 "environment": dict(self.environment),
