@@ -199,6 +199,12 @@ def test_where_everything_is_wrong_there_is_nothing_to_doubt():
     assert set(failed(found)) == {"better than guessing"}
 
 
+@pytest.mark.parametrize("space", [Linf(0.6), L0(5), Linf(torch.full((60,), 0.6))], ids=["Linf", "L0", "each"])
+def test_no_check_asks_for_an_eps_beyond_the_box(space):
+    found, _ = checks(threat=space, plan="quick", curve=False)
+    assert found["success grows with eps"].passed
+
+
 @pytest.mark.parametrize("space", [Linf(0.03), L0(2), Linf(None)], ids=repr)
 def test_the_checks_cost_little_beside_a_real_plan(space):
     class Counter(nn.Module):

@@ -150,3 +150,44 @@ def test_ill_fitting_spaces_are_refused_in_one_sentence():
     with pytest.raises(InputError, match="works in L2, not in Linf"):
         ball(Linf(), object(), L2)
     assert ball(L2(), object(), L2, L1) == L2()
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (Linf(8), r"eps 8 exceeds the width 1 of the box; did you mean 8/255\?"),
+        (Linf(300.0, (0.0, 255.0)), "eps 300 exceeds the width 255 of the box"),
+        (Linf(torch.tensor([0.5, 2.0])), "eps 0.5 … 2 exceeds the width 1 of the box; give less"),
+        (L2(8), "eps 8 exceeds 7.74597, the largest distance in the box; give less, or leave it out to minimise"),
+        (L1(61), "eps 61 exceeds 60, the largest distance in the box"),
+        (L0(21), "eps 21 exceeds 20, the largest distance in the box"),
+        (L0(61, pixels=False), "eps 61 exceeds 60, the largest distance in the box"),
+        (L1(31, (torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 0.5))), "eps 31 exceeds 30,"),
+        (L1(31, (torch.zeros(2, 3, 4, 5), torch.full((2, 3, 4, 5), 0.5))), "eps 31 exceeds 30,"),
+    ],
+)
+def test_an_eps_beyond_the_box_is_refused(space, sentence):
+    x, _ = points(2)
+    with pytest.raises(InputError, match=sentence):
+        space.bind(x / 2)
+
+
+@each_ball
+def test_an_eps_as_wide_as_the_box_is_allowed_and_so_is_an_empty_batch(space):
+    x, _ = points(3)
+    widest = space().widest(x)
+    assert widest.tolist() == [{Linf: 1.0, L2: pytest.approx(60**0.5), L1: 60.0, L0: 20.0}[space]]
+    assert space(float(widest)).bind(x).contains(x, torch.zeros_like(x)).all()
+    space(EPS[space]).bind(x[:0])
+    space(torch.tensor([])).bind(x[:0])
+
+
+@pytest.mark.parametrize("eps", ["8/255", [0.1], (0.1,)])
+def test_an_eps_that_is_no_number_is_refused_in_one_sentence(eps):
+    with pytest.raises(InputError, match=r"give a number, as in Linf\(8 / 255\), or a tensor"):
+        Linf(eps)
+
+
+def test_a_fraction_of_a_pixel_changes_none():
+    x, v = points()
+    assert L0(2.5).distance(x, L0(2.5).project(x, v)).max() == 2

@@ -200,9 +200,16 @@ def _grows(study: Study, ids: Ids) -> Check:
     if not isinstance(space, Ball) or not fits or space.eps is None or threat.access < attack.access:
         return Check(name, None, "there is no eps to grow, or no attack of the checks fits this question")
     scales = (1, 2, 4) if isinstance(space, L0) else (0.5, 1, 2)
+    most = space.widest(study.samples.x)  # there is no more room than the box has
+
+    def grown(eps: float | Tensor) -> float | Tensor:
+        return torch.minimum(eps, most.to(eps)) if isinstance(eps, Tensor) else min(eps, float(most.min()))
+
     broke = [
         int(
-            _break(study, attack, ids, replace(threat, space=replace(space, eps=scale * space.eps), queries=None)).sum()
+            _break(
+                study, attack, ids, replace(threat, space=replace(space, eps=grown(scale * space.eps)), queries=None)
+            ).sum()
         )
         for scale in scales
     ]

@@ -28,6 +28,8 @@ class Ball(Space):
     """The exponent of the norm: 0, 1, 2 or inf."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.eps, int | float | Tensor | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"eps is {self.eps!r}; give a number, as in {type(self).__name__}(8 / 255), or a tensor")
         if self.eps is not None and not _all_positive(self.eps):
             raise InputError(f"eps is {_shown(self.eps)}; it must be a finite number above 0, or None to minimise")
         low, high = (torch.as_tensor(bound) for bound in self.box)
@@ -53,7 +55,12 @@ class Ball(Space):
             if isinstance(bound, Tensor) and not _broadcasts(bound, x):
                 raise InputError(f"the box has shape {tuple(bound.shape)}, which does not fit inputs {tuple(x.shape)}")
         eps = None if self.eps is None else fit(self.eps)
-        return replace(self, eps=eps, box=(fit(self.box[0]), fit(self.box[1])))
+        fitted = replace(self, eps=eps, box=(fit(self.box[0]), fit(self.box[1])))
+        if eps is not None and len(x):
+            most = fitted.widest(x)
+            if bool((most * (1 + SLACK) < eps).any()):
+                raise InputError(_too_wide(self, eps, most.amax().item()))
+        return fitted
 
     def at(self: B, index: Tensor) -> B:
         def take(value: float | Tensor) -> float | Tensor:
@@ -92,6 +99,13 @@ class Ball(Space):
             return geometry.clip(delta, low, high)
         flat = self._project(x, delta.flatten(1), self._eps(x), low.flatten(1), high.flatten(1))
         return flat.reshape(delta.shape)
+
+    def widest(self, x: Batch) -> PerSample:
+        """The distance from one corner of the box to the opposite one: no eps says more."""
+        kind = torch.promote_types(x.dtype, torch.float32)
+        width = torch.as_tensor(self.box[1] - self.box[0], device=x.device, dtype=kind)
+        like = x if width.ndim and len(width) > 1 else x[:1]
+        return self.distance(like, width.expand(like.shape))
 
     def fits(self, x: Batch, delta: Delta) -> Mask:
         (low, high), y = self.box, x + delta
@@ -184,7 +198,7 @@ class L1(Ball):
 
 @dataclass(frozen=True, eq=False)
 class L0(Ball):
-    """How many pixels change, by however much. A pixel is a place with all of its channels."""
+    """How many pixels change, by however much. A pixel is a place with all of its channels. Fractions round down."""
 
     pixels: bool = True
     """Count pixels (for inputs n × channels × height × width); False counts features, channels apart."""
@@ -222,6 +236,16 @@ def ball(space: Space, who: object, *norms: type[Ball]) -> Ball:
         return space
     names = " or ".join(norm.__name__ for norm in norms or (Linf, L2, L1, L0))
     raise InputError(f"{type(who).__name__} works in {names}, not in {type(space).__name__}; choose another attack")
+
+
+def _too_wide(space: Ball, eps: float | Tensor, most: float) -> str:
+    """What to say of an eps beyond the largest distance in the box."""
+    if math.isinf(space.p):
+        guess = "give less" if isinstance(eps, Tensor) else f"did you mean {eps:g}/255?"
+        return f"eps {_shown(eps)} exceeds the width {most:g} of the box; {guess}"
+    return (
+        f"eps {_shown(eps)} exceeds {most:g}, the largest distance in the box; give less, or leave it out to minimise"
+    )
 
 
 def _all_positive(eps: float | Tensor) -> bool:
