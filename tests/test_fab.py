@@ -117,7 +117,7 @@ def test_random_starts_differ_by_seed_and_restart_and_lie_in_reach(space):
     several = restarts(attack, 3)(model, x, y, space(), seed=1)
     assert (several.distance <= one.distance).all()
     assert (several.distance < one.distance).any()
-    assert attack(model, x, y, space(10.0)).success.any()
+    assert attack(model, x, y, space(float(space().widest(x)))).success.any()
 
 
 @each_norm
