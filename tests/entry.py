@@ -26,6 +26,8 @@ class Entry:
     """The one shape of inputs that it was fitted to; None where it takes any."""
     sensitive: bool = False
     """Whether one answer that rounding turns around changes all that follows; layouts are compared in float64 then."""
+    heavy: bool = False
+    """Whether its laws take so long that all of them belong to the slow set."""
 
     def __str__(self) -> str:
         return self.name

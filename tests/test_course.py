@@ -15,7 +15,12 @@ def test_the_course_begins_with_the_problem_and_the_first_attack():
     assert [path.stem for path in CHAPTERS[:2]] == ["01_adversarial_examples", "02_fgsm"]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+QUICK = "02_fgsm"
+"""The one chapter that the fast suite runs; the slow set runs the others."""
+RUNS = [pytest.param(c, id=c.stem, marks=() if c.stem == QUICK else pytest.mark.slow) for c in CHAPTERS]
+
+
+@pytest.mark.parametrize("chapter", RUNS)
 def test_a_chapter_runs_and_draws_every_figure_that_it_keeps(chapter, tmp_path, monkeypatch):
     mpl.use("Agg")
     from matplotlib import pyplot

@@ -15,12 +15,26 @@ from sparring.geometry import norm
 from sparring.goals import Targeted, Untargeted, lead
 from sparring.spaces import L0, L1, L2, Ball, Linf
 from sparring.threat import Access, ThreatModel
-from table import TABLE
+from table import SPINE, TABLE
 
 EPS = {Linf: 0.04, L2: 0.15, L1: 0.4, L0: 3}
-CASES = [pytest.param(entry, space, id=f"{entry}-{space.__name__}") for entry in TABLE for space in entry.norms]
-each_case = pytest.mark.parametrize(("entry", "space"), CASES)
-each_attack = pytest.mark.parametrize(("entry", "space"), [(e, e.norms[0]) for e in TABLE], ids=str)
+
+
+def case(entry: Entry, space: type[Ball], *value, quick: bool = True):
+    """A case of a law. The spine's are all quick; of the other attacks, the chief laws in their first norm."""
+    quick = quick and space is entry.norms[0] and not entry.heavy
+    marks = () if entry in SPINE or quick else pytest.mark.slow
+    return pytest.param(entry, space, *value, id="-".join(map(str, (entry, space.__name__, *value))), marks=marks)
+
+
+def each_case_of(name: str, values: tuple):
+    """Every case with every value."""
+    grid = [case(e, s, v, quick=False) for e in TABLE for s in e.norms for v in values]
+    return pytest.mark.parametrize(("entry", "space", name), grid)
+
+
+each_case = pytest.mark.parametrize(("entry", "space"), [case(e, s) for e in TABLE for s in e.norms])
+each_attack = pytest.mark.parametrize(("entry", "space"), [case(e, e.norms[0], quick=False) for e in TABLE])
 
 
 def threat(entry: Entry, space: type[Ball], **how) -> ThreatModel:
@@ -162,8 +176,7 @@ def test_the_users_model_inputs_and_random_state_are_left_as_they_were(entry, sp
     assert not x.requires_grad
 
 
-@each_case
-@pytest.mark.parametrize("classes", [2, 3, 1000])
+@each_case_of("classes", (2, 3, 1000))
 def test_it_works_from_two_classes_to_a_thousand(entry, space, classes):
     model, x, y = batch(4, entry.shape or (6,), classes)
     r = entry.attack(model, x, y, threat(entry, space))
@@ -171,8 +184,7 @@ def test_it_works_from_two_classes_to_a_thousand(entry, space, classes):
     assert r.success.any()  # at least the wrong row
 
 
-@each_case
-@pytest.mark.parametrize("shape", [(7,), (1, 5, 5), (3, 4, 7), (2, 9, 1), (5, 6)], ids=str)
+@each_case_of("shape", ((3, 4, 7), (7,), (1, 5, 5), (2, 9, 1), (5, 6)))
 def test_it_works_on_inputs_of_any_shape(entry, space, shape):
     model, x, y = batch(4, shape)
     if entry.shape:
@@ -184,8 +196,7 @@ def test_it_works_on_inputs_of_any_shape(entry, space, shape):
     assert r.x.isfinite().all()
 
 
-@each_case
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@each_case_of("dtype", (torch.bfloat16, torch.float64))
 def test_it_works_in_other_precisions(entry, space, dtype):
     model, x, _ = batch(6)
     model, x = copy.deepcopy(model).to(dtype), x.to(dtype)

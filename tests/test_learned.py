@@ -101,6 +101,7 @@ def test_a_generator_fools_digits_that_it_has_not_seen_with_one_look_each():
     assert (found.backwards == 0).all()
 
 
+@pytest.mark.slow
 def test_a_distilled_surrogate_needs_no_gradient_of_the_model():
     def brightness(x):
         return 20 * x.mean((2, 3)).detach()  # a class a channel: the brighter wins

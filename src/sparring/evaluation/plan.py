@@ -5,13 +5,13 @@ from dataclasses import fields
 from functools import partial
 from typing import TypeAlias
 
-from sparring.attack import AllTargets, Attack, Cascade, Transfer
-from sparring.attacks import APGD, FAB, FMN, PGD, Square, autoattack
+from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
+from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Square, autoattack
 from sparring.errors import InputError
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
-from sparring.losses import cross_entropy, dlr, margin, probability_margin
+from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
 from sparring.spaces import L0, L1, L2, Ball, Linf
-from sparring.threat import ThreatModel
+from sparring.threat import Access, ThreatModel
 
 Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
 """A plan's name, one attack, several, or several with names of their own."""
@@ -49,9 +49,12 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
 
 
 def standard(threat: ThreatModel) -> dict[str, Attack]:
-    """What finds most for little: the cheap losses first, every likely class next, then a look without gradients.
+    """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
-    Free threats ask for the smallest perturbation, and run each attack on every sample.
+    A short search on the margin breaks what is easy. A search on probabilities follows, then, for the samples that it
+    brought near, the likeliest classes one by one and squares that go on from the best point, for as long as a sample
+    stays near. A last look without gradients tells when gradients mislead. Free threats ask for the smallest
+    perturbation, and run each attack on every sample.
     """
     space = threat.space
     if space.eps is None:
@@ -60,24 +63,52 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return {"fmn": FMN(200), "pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
-    search = partial(APGD, large_radii=isinstance(space, L1))
+    if threat.access < Access.GRADIENTS:
+        return {"square": Square(2000)}
+    sparse = isinstance(space, L1)
+    first = APGD(20, margin, large_radii=True) if sparse else APGD(10, margin)
+    further = (
+        Near(restarts(first, 6) if sparse else AllTargets(APGD(10, margin), 4), 0.5 if sparse else 0.3),
+        Near(Square(100, rescale=True, warm=True), 0.5),
+        Near(Square(1000, rescale=True, warm=True), 0.2),
+    )
     return {
-        "margin": search(20, margin),
-        "probability": search(40, probability_margin),
-        "targets": AllTargets(search(25, margin), 9),
-        "square": Square(500),
-        "apgd-dlr": search(100, dlr),
-        "apgd-ce": search(100, cross_entropy),
+        "margin": first,
+        "search": Cascade((APGD(20, probability_margin, large_radii=sparse), *further)),
+        "square": Square(25),
     }
 
 
 def quick(threat: ThreatModel) -> dict[str, Attack]:
-    """A first impression: twenty gradients a sample, or two hundred queries. Its verdict flatters the model."""
+    """A first impression: ten gradients a sample, or two hundred queries. Its verdict flatters the model."""
     space = threat.space
     if space.eps is None:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
-    ours: dict[str, Attack] = {"pgd": PGD(20, loss=margin)}
-    return ours if not isinstance(space, Linf | L2 | L1) or threat.access >= PGD().access else {"square": Square(200)}
+    if isinstance(space, Linf | L2 | L1):
+        return {"margin": APGD(10, margin)} if threat.access >= Access.GRADIENTS else {"square": Square(200)}
+    return {"pgd": PGD(20, loss=margin)}
+
+
+def thorough(threat: ThreatModel) -> dict[str, Attack]:
+    """`standard`, and then what models have been known to fall to that it may miss: ten times its cost.
+
+    Long searches on other losses, against saturated and scaled logits; every likely class, and the boundary itself;
+    diversified starts, against searches that all end alike; squares by the thousand, against gradients that mislead.
+    """
+    space = threat.space
+    if space.eps is None or not isinstance(space, Linf | L2 | L1) or threat.access < Access.GRADIENTS:
+        more: dict[str, Attack] = {"square-long": Square(5000)} if isinstance(space, Linf | L2 | L1) else {}
+        return standard(threat) | (more if space.eps is not None else {})
+    search = partial(APGD, large_radii=isinstance(space, L1))
+    warm = Near(Square(3000, rescale=True, warm=True), 0.4)
+    return standard(threat) | {
+        "dlr": search(100, dlr),
+        "scaled-cross-entropy": search(50, scaled_cross_entropy),
+        "targets": AllTargets(search(25, margin), 9),
+        "diverse": Cascade((*restarts(ODI(20), 3).attacks, warm)),
+        "fab-t": AllTargets(FAB(30), 9),
+        "square-long": Square(2000),
+    }
 
 
 def _smallest(threat: ThreatModel) -> dict[str, Attack]:
@@ -101,6 +132,8 @@ def weight(attack: Attack) -> float:
             return sum(weight(one) for one in attacks)
         case AllTargets(one, classes):
             return classes * weight(one)
+        case Near(one, share):
+            return weight(one) * min(share, 1.0) / 4  # about so many stay near
         case Transfer():
             return 2.0
         case _:
@@ -127,4 +160,5 @@ PLANS: dict[str, Callable[[ThreatModel], dict[str, Attack]]] = {
     "standard": standard,
     "autoattack": autoattack,
     "quick": quick,
+    "thorough": thorough,
 }

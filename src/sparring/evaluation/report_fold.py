@@ -241,6 +241,7 @@ def _name(label: int | None, classes: tuple[str, ...]) -> str:
 def _code(settings: object) -> str:
     """Settings as one would write them: functions and levels by their names, no addresses in memory."""
     text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
+    text = re.sub(r", \w+=None\b", "", text)
     return re.sub(r"<(\w+\.\w+): \d+>", r"\1", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
 
 
