@@ -11,7 +11,7 @@ from sparring import attacks as a
 from sparring.attack import Attack, Cascade
 from sparring.errors import InputError
 from sparring.losses import margin
-from sparring.spaces import L0, L1, L2, Ball, Linf
+from sparring.spaces import L0, L1, L2, Ball, Flow, Linf, Rotation
 from table_minimum import ROWS
 
 WIDER: dict[str, Attack] = {
@@ -152,6 +152,18 @@ def test_a_bisection_in_l0_counts_whole_features():
     r = a.Bisection(a.PGD(steps=10, loss=margin), 6)(model, x, y, L0(pixels=False))
     assert (r.distance >= model.fewest(x, y)).all()
     assert float((r.distance == model.fewest(x, y)).double().mean()) >= 0.75
+
+
+def test_a_bisection_takes_spaces_that_are_no_balls_and_beats_a_ladder_of_runs():
+    model, x = mlp(), inputs(spread=1.0)
+    y = model(x).argmax(1)
+    inner = a.PGD(steps=10, loss=margin)
+    for space, ladder in ((Flow, (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)), (Rotation, (0.1, 0.3, 1.0))):
+        r = a.Bisection(inner, 12)(model, x, y, space(eps=None))
+        assert r.success.any()
+        for eps in ladder:
+            at = inner(model, x, y, space(eps=eps))
+            assert (r.distance[at.success] <= 1.1 * eps).double().mean() >= 0.9
 
 
 def test_sigma_zero_counts_a_pixel_once_with_all_its_channels():
