@@ -79,7 +79,7 @@ from sparring.spaces import L2, Linf
 
 model = digit_classifier()
 train_x, train_y, test_x, test_y = digits()
-n = 60 if FAST else 250
+n = 50 if FAST else 250
 x, y = test_x[:n], test_y[:n]
 
 
@@ -156,7 +156,7 @@ def harden(model, steps):
     return model.eval().requires_grad_(False)
 
 
-robust = harden(digit_classifier().requires_grad_(), 70 if FAST else 150)
+robust = harden(digit_classifier().requires_grad_(), 60 if FAST else 150)
 
 
 def stands(attack, model=robust, eps=eps):
