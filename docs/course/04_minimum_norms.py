@@ -111,7 +111,7 @@ for space in (L2(None), Linf(None)):
 # %%
 model = digit_classifier()
 _, _, test_x, test_y = digits()
-n = 24 if FAST else 80
+n = 20 if FAST else 80
 right = model(test_x).argmax(1) == test_y
 x, y = test_x[right][:n], test_y[right][:n]
 
@@ -169,7 +169,7 @@ def carlini_wagner(model, x, y, c, steps, rate=0.05):
 
 
 prices = [0.01, 0.1, 0.3, 1, 10, 100]
-steps = 100
+steps = 70 if FAST else 100
 met, lengths = [], []
 for c in prices:
     best, last = carlini_wagner(model, x, y, c, steps)
@@ -201,7 +201,7 @@ keep("04_price")
 # model's goal says how far it must fool: the confidence $\kappa$ of the paper is a property of the goal.
 
 # %%
-cw = CarliniWagner(100, 6, 0.05, first_weight=0.1)
+cw = CarliniWagner(100, 5 if FAST else 6, 0.05, first_weight=0.1)
 priced = cw(model, x, y, L2(None), seed=0)
 print(f"C&W: median {priced.distance.median():.3f}", end=", ")
 print(f"{priced.backwards.float().mean():.0f} gradients a digit")
