@@ -51,6 +51,31 @@ class Masked(nn.Module):
         return self.model((x * self.levels).round() / self.levels + 0 * x)
 
 
+class Poisoned(torch.autograd.Function):
+    """Hands its input on, and NaN back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.nan
+
+
+def test_gradients_that_are_nan_are_noticed():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = mlp()
+
+        def forward(self, x):
+            return self.model(Poisoned.apply(x))
+
+    found, _ = checks(Model(), curve=False)
+    assert "gradients exist" in failed(found)
+
+
 class Trembling(nn.Module):
     """Right on a grid of inputs, and anything between: a fast wave rides on every logit."""
 

@@ -29,6 +29,10 @@ class Attack(ABC):
             count = getattr(self, name)
             if isinstance(count, int) and count < 1:
                 raise InputError(f"{type(self).__name__}({name}={count}): {name} must be 1 or more")
+        loss: object = getattr(self, "loss", None)
+        if isinstance(loss, str):
+            who = type(self).__name__
+            raise InputError(f"{who}(loss={loss!r}): give the function itself, as in sparring.losses.{loss}")
 
     @property
     @abstractmethod

@@ -170,7 +170,7 @@ def _transfers(study: Study, ids: Ids) -> Iterator[Check]:
 
 
 def _zero(gradient: Tensor) -> int:
-    return int((gradient.flatten(1).abs().amax(1) == 0).sum())
+    return int((~(gradient.flatten(1).abs().amax(1) > 0)).sum())  # NaN leads nowhere either
 
 
 def _unbounded(study: Study, ids: Ids) -> Check:
