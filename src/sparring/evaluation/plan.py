@@ -100,12 +100,13 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
         more: dict[str, Attack] = {"square-long": Square(5000)} if isinstance(space, Linf | L2 | L1) else {}
         return standard(threat) | (more if space.eps is not None else {})
     search = partial(APGD, large_radii=isinstance(space, L1))
-    warm = Near(Square(3000, rescale=True, warm=True), 0.4)
+    warm = Cascade((APGD(40, probability_margin), Near(Square(5000, rescale=True, warm=True), 0.4)))
     return standard(threat) | {
         "dlr": search(100, dlr),
         "scaled-cross-entropy": search(50, scaled_cross_entropy),
         "targets": AllTargets(search(25, margin), 9),
-        "diverse": Cascade((*restarts(ODI(20), 3).attacks, warm)),
+        "diverse": restarts(ODI(20), 3),
+        "squares": restarts(warm, 2),
         "fab-t": AllTargets(FAB(30), 9),
         "square-long": Square(2000),
     }
