@@ -15,6 +15,7 @@ from sparring.attacks.cwa import CWA
 from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.ead import EAD
+from sparring.attacks.estimated import NES, SPSA, Estimated, Signs, ZOSignSGD
 from sparring.attacks.evolutionary import EvolutionaryAttack
 from sparring.attacks.fab import FAB
 from sparring.attacks.feature_match import FeatureMatch
@@ -46,6 +47,8 @@ from sparring.attacks.pointwise import Pointwise
 from sparring.attacks.rays import RayS
 from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.signflip import SignFlip
+from sparring.attacks.signhunter import SignHunter
+from sparring.attacks.simba import SimBA, SimBADCT
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
@@ -102,6 +105,7 @@ __all__ = [
     "MIFPE",
     "MM",
     "NAA",
+    "NES",
     "NIFGSM",
     "ODI",
     "OPT",
@@ -117,6 +121,7 @@ __all__ = [
     "SIA",
     "SINIFGSM",
     "SLIDE",
+    "SPSA",
     "SSA",
     "TIFGSM",
     "VFGA",
@@ -137,6 +142,7 @@ __all__ = [
     "Coarse",
     "Conjugate",
     "DeepFool",
+    "Estimated",
     "EvolutionaryAttack",
     "FeatureMatch",
     "FrankWolfe",
@@ -161,7 +167,11 @@ __all__ = [
     "SaltAndPepper",
     "SigmaZero",
     "SignFlip",
+    "SignHunter",
     "SignOPT",
+    "Signs",
+    "SimBA",
+    "SimBADCT",
     "SparseFool",
     "Square",
     "Stage",
@@ -176,6 +186,7 @@ __all__ = [
     "UniformNoise",
     "Universal",
     "WorstOf",
+    "ZOSignSGD",
     "autoattack",
     "fit_advgan",
     "fit_advgan_plus",
