@@ -36,6 +36,19 @@ SPINE = (
     Entry("fmn", a.FMN(steps=100), (Linf, L2, L1, L0), free=True),
     Entry("deepfool", a.DeepFool(), (L2, Linf), free=True),
     Entry("carlini-wagner", a.CarliniWagner(steps=60, searches=5, rate=0.01, first_weight=0.1), (L2,), free=True),
+    Entry(
+        "near",
+        a.Cascade(
+            (
+                a.FGSM(),
+                a.Near(a.AllTargets(a.PGD(steps=3, loss=margin), 2), 0.3),
+                a.Near(a.Square(queries=80, rescale=True, warm=True), 0.6),
+                a.PGD(steps=5, loss=margin),
+            )
+        ),
+        LP,
+        exact=False,
+    ),
     Entry("all-targets", a.AllTargets(a.PGD(steps=5, loss=targeted_dlr), 3), LP),
 )
 

@@ -376,3 +376,16 @@ def test_inputs_with_their_channels_last_are_recognised_where_the_model_refuses_
         PGD(steps=1)(model, x.permute(0, 2, 3, 1), y, Linf(0.01))
     with pytest.raises(RuntimeError, match="expected input"):
         PGD(steps=1)(model, x[:, :2], y, Linf(0.01))
+
+
+def test_draws_after_a_spared_search_do_not_tell_who_was_spared_beside():
+    def later(near):
+        p = problem()
+        with p.sparing(~near):
+            for _ in p.steps(3):
+                p.random.uniform()
+                p.observe(p.space.zeros(p.x))
+        return p.random.uniform()
+
+    none = torch.zeros(16, dtype=torch.bool)
+    assert torch.equal(later(none), later(~none))

@@ -75,7 +75,8 @@ class Decisions:
         """Ask nothing about these samples meanwhile, whichever searches begin."""
         before = self._ledger.spared
         self._ledger.spare(before | far)
-        yield
+        with self.random.apart():  # the search ends sooner where none is left, and later draws must not tell
+            yield
         self._ledger.spare(before)
 
     @torch.no_grad()
@@ -261,10 +262,9 @@ class Gradients(Scores):
         self._ledger.bill_backward()
         if self._live is not None and len(self._live) == 0:
             return torch.zeros_like(v)
-        gradient = None
-        if not isinstance(out, Tensor) or out.requires_grad:
-            (gradient,) = torch.autograd.grad(value.sum(), v, retain_graph=again, allow_unused=True)
-        if gradient is None:
+        leads = not isinstance(out, Tensor) or out.requires_grad
+        found = torch.autograd.grad(value.sum(), v, retain_graph=again, allow_unused=True) if leads else (None,)
+        if (gradient := found[0]) is None:
             raise ModelError(
                 "the model's output has no gradient in its input (it detaches, rounds or leaves torch); attack it by "
                 "scores or decisions, or give it a differentiable surrogate"

@@ -7,6 +7,8 @@ Reference: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 
 """
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from torch import Tensor
 from sparring.types import Labels
 
 _WORD = 0xFFFFFFFF
+APART = 2**20
+"""How many draws are set apart for a search that may end early."""
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -65,6 +69,13 @@ class Random:
         """Uniform on 0, …, high - 1; `high` may hold one bound a sample."""
         bound = high.reshape(-1, *[1] * len(shape)) if isinstance(high, Tensor) else high
         return (self._words(shape) * bound) >> 32
+
+    @contextmanager
+    def apart(self) -> Generator[None, None, None]:
+        """Draws made meanwhile, however many, leave those that come after as they are."""
+        before = self._draw
+        yield
+        self._draw = before + APART
 
     def _words(self, shape: tuple[int, ...], *, even: bool = False) -> Tensor:
         """One 32-bit word a number; with `even`, flat rows of an even length that holds as many."""
