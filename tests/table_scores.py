@@ -11,4 +11,6 @@ ROWS: tuple[Entry, ...] = (
     Entry("simba", a.SimBA(queries=80), LP, exact=False),
     Entry("simba-dct", a.SimBADCT(queries=80, factor=2.0), LP, exact=False),
     Entry("sign-hunter", a.SignHunter(queries=80), (Linf, L2), exact=False),
+    Entry("bandits", a.Bandits(queries=90), (Linf, L2), exact=False),
+    Entry("nattack", a.NAttack(queries=90, draws=10), (Linf, L2), exact=False),
 )

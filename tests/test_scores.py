@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from known import Affine, inputs
-from sparring.attacks import NES, SPSA, SignHunter, SimBA, SimBADCT, ZOSignSGD
+from sparring.attacks import NES, SPSA, Bandits, NAttack, SignHunter, SimBA, SimBADCT, ZOSignSGD
 from sparring.losses import margin
 from sparring.problem import bind
 from sparring.spaces import L2, Linf
@@ -17,9 +17,9 @@ ESTIMATES = (NES(draws=1000, radius=0.01), SPSA(draws=1000), ZOSignSGD(draws=100
 class Recorder:
     """A two-class affine model, shifted so that it never gives in, and all that it was asked."""
 
-    def __init__(self):
+    def __init__(self, scale=1.0):
         self.asked, self.affine = [], Affine(classes=2)
-        self.normal = (self.affine.weight[0] - self.affine.weight[1]).detach()  # the margin's gradient, label 0
+        self.normal = scale * (self.affine.weight[0] - self.affine.weight[1]).detach()  # the margin's gradient, label 0
 
     @torch.no_grad()
     def __call__(self, x):
@@ -28,9 +28,9 @@ class Recorder:
         return torch.stack([lead, torch.zeros_like(lead)], 1)
 
 
-def ask(attack, x=None, space=None):
+def ask(attack, x=None, space=None, scale=1.0):
     """What the attack asked about after the clean input and before the confirmation, n × queries × shape."""
-    model, x = Recorder(), inputs(3) if x is None else x
+    model, x = Recorder(scale), inputs(3) if x is None else x
     result = attack(model, x, torch.zeros(len(x), dtype=torch.long), Linf(0.1) if space is None else space)
     return model, torch.stack(model.asked[1:-1], 1), result
 
@@ -58,7 +58,9 @@ def test_pairs_lie_on_both_sides_of_the_iterate(make):
         assert ((ahead - middle).flatten(2).norm(dim=2) > 0).all()
 
 
-@pytest.mark.parametrize("attack", [NES(100, 9), SPSA(100, 10), ZOSignSGD(100, 9, 0.5), SimBA(100), SimBADCT(100)])
+@pytest.mark.parametrize(
+    "attack", [NES(100, 9), SPSA(100, 10), ZOSignSGD(100, 9, 0.5), SimBA(100), SimBADCT(100), Bandits(99)]
+)
 def test_no_query_leaves_the_box_at_a_corner(attack):
     corner = torch.tensor([0.0, 1.0]).repeat(3, 12).reshape(3, 2, 3, 4)
     _, asked, result = ask(attack, corner)
@@ -103,3 +105,24 @@ def test_simba_tries_each_direction_once_and_its_reverse_only_where_it_failed(at
         best = torch.where(better[:, None, None, None], candidate, best)
     assert (used >= 12).all()  # 24 queries, and every direction helps one way
     assert torch.allclose((best - start).flatten(1).norm(dim=1), 0.01 * used.double().sqrt(), atol=1e-4)
+
+
+def test_bandits_learn_a_prior_that_falls_in_with_the_gradient():
+    model, asked, _ = ask(Bandits(queries=900, least=4), scale=1e-3)
+    ahead, back, here = asked[:, :900].double().unflatten(1, (300, 3)).flatten(3).unbind(2)
+    moved = here[:, -1] - inputs(3).flatten(1)
+    gain = -(moved @ model.normal.double()) / (0.1 * model.normal.abs().sum())
+    assert (gain > 0.9).all()  # of what the best point in L∞ has
+    before = torch.cat([inputs(3).flatten(1)[:, None].double(), here[:, :-1]], 1)
+    for side in (ahead, back):
+        distance = (side - before).norm(dim=2)
+        assert torch.allclose(distance, torch.full_like(distance, 0.1), atol=1e-5)
+
+
+def test_every_draw_of_nattack_lies_in_the_space_and_its_mean_descends():
+    model, asked, result = ask(NAttack(queries=2000, draws=100), space=Linf(0.1))
+    change = (asked - inputs(3)[:, None]).flatten(2)
+    assert float(change.abs().max()) <= 0.1 + 1e-6
+    loss = change[:, :2000].double() @ model.normal.double()
+    assert (loss[:, -100:].mean(1) < loss[:, :100].mean(1) - 3 * loss[:, :100].std(1)).all()
+    assert (result.forwards == 2002).all()

@@ -4,6 +4,7 @@ from sparring.attack import AllTargets, Cascade, Near, Transfer, restarts
 from sparring.attacks.alma import ALMA
 from sparring.attacks.apgd import APGD, APGDT
 from sparring.attacks.autoattack import autoattack
+from sparring.attacks.bandits import Bandits
 from sparring.attacks.bisection import Bisection
 from sparring.attacks.boundary import BoundaryAttack
 from sparring.attacks.brendel_bethge import BrendelBethge
@@ -37,6 +38,7 @@ from sparring.attacks.learned import (
     fit_uap,
     fit_universal,
 )
+from sparring.attacks.nattack import NAttack
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.opt import OPT, SignOPT
 from sparring.attacks.pdgd import PDGD, PDPGD
@@ -131,6 +133,7 @@ __all__ = [
     "AllTargets",
     "Alternating",
     "Annealed",
+    "Bandits",
     "Bisection",
     "BlendedNoise",
     "BoundaryAttack",
@@ -156,6 +159,7 @@ __all__ = [
     "Jitter",
     "LowFrequency",
     "MultiTargeted",
+    "NAttack",
     "Near",
     "Nearest",
     "NewtonFool",

@@ -67,7 +67,7 @@ class Estimated(ScoreAttack):
             value = p.value(ahead, self.loss)
             fall = value - (p.value(back, self.loss) if self.antithetic else here)
             moved = (ahead - back) / (self.radius * (2 if self.antithetic else 1))
-            gradient = gradient + rows(fall, moved) * moved
+            gradient = gradient + rows(fall, moved).to(moved) * moved
         return gradient / (count * self.radius * (2 if self.antithetic else 1))
 
 
