@@ -333,8 +333,9 @@ def test_samples_that_wake_between_looks_are_asked_again():
     assert answered(p).tolist() == (~half).tolist()
     p.wake()
     assert answered(p).all()
-    with p.sparing(half):
-        assert answered(p).tolist() == (~half).tolist()
+    p._ledger.spare(half)
+    assert answered(p).tolist() == (~half).tolist()
+    p._ledger.spare(torch.zeros_like(half))
     assert answered(p).all()
     p.rest(half)
     p._calls = 0
@@ -378,14 +379,40 @@ def test_inputs_with_their_channels_last_are_recognised_where_the_model_refuses_
         PGD(steps=1)(model, x[:, :2], y, Linf(0.01))
 
 
-def test_draws_after_a_spared_search_do_not_tell_who_was_spared_beside():
+def test_draws_after_a_search_among_some_do_not_tell_who_was_spared_beside():
     def later(near):
         p = problem()
-        with p.sparing(~near):
+
+        def search(p):
             for _ in p.steps(3):
                 p.random.uniform()
                 p.observe(p.space.zeros(p.x))
+            return p.space.zeros(p.x)
+
+        p.among(near, search)
         return p.random.uniform()
 
     none = torch.zeros(16, dtype=torch.bool)
     assert torch.equal(later(none), later(~none))
+
+
+def test_a_search_among_some_is_the_search_of_those_alone():
+    half = torch.arange(16) % 2 == 0
+
+    def search(p):
+        for _ in p.steps(5):
+            p.value(p.space.draw(p.x, p.random), margin)
+        return p.space.draw(p.x, p.random)
+
+    results = []
+    for dense in (False, True):
+        p = problem(ThreatModel(Linf(0.05)), dense=dense)
+        last = p.among(half, search)
+        p.observe(last)
+        results.append(p.result())
+        assert last.shape == p.x.shape
+    small, dense = results
+    assert (small.forwards[~half] == 2).all(), "the clean look, and the last one"
+    assert torch.equal(small.forwards, dense.forwards)
+    assert torch.equal(small.success, dense.success)
+    assert torch.allclose(small.x[half], dense.x[half], atol=1e-6)

@@ -181,8 +181,7 @@ class Near(Attack):
         return max(self.attack.access, Access.SCORES)
 
     def search(self, p: Gradients, /) -> Delta:
-        with p.sparing(p.shortfall > self.share):
-            return self.attack.search(p)
+        return p.among(p.shortfall <= self.share, self.attack.search)
 
 
 @dataclass(frozen=True)

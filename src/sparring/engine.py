@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
-from sparring.types import Batch, Labels
+from sparring.types import Batch, Delta, Labels, PerSample
 
 Model = Callable[[Batch], Any]
 
@@ -86,6 +86,18 @@ class Engine:
                 raise
             self._channels_last = False  # the model flattens with `view`, which needs the other layout
             return self._model(x)
+
+
+def slope(out: Any, value: PerSample, v: Delta, *, again: bool = False) -> Delta:
+    """Each sample's gradient in its own row of `v`: rows are independent, so that one sum serves all."""
+    leads = not isinstance(out, Tensor) or out.requires_grad
+    found = torch.autograd.grad(value.sum(), v, retain_graph=again, allow_unused=True) if leads else (None,)
+    if (gradient := found[0]) is None:
+        raise ModelError(
+            "the model's output has no gradient in its input (it detaches, rounds or leaves torch); attack it by "
+            "scores or decisions, or give it a differentiable surrogate"
+        )
+    return gradient.contiguous()  # the model may have been asked in another layout
 
 
 def refuse_batch_statistics(model: Model) -> None:

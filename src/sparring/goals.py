@@ -5,15 +5,17 @@ and says how far off it is: `margin < 0` means met.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sparring.errors import InputError
 from sparring.types import Labels, Logits, Mask, PerSample
+
+G = TypeVar("G", bound="Goal")
 
 
 class Goal(ABC):
@@ -22,6 +24,10 @@ class Goal(ABC):
     @abstractmethod
     def margin(self, out: Any) -> PerSample:
         """How far the output is from what the attacker wants; negative exactly when the goal is met."""
+
+    @abstractmethod
+    def at(self: G, index: Tensor) -> G:
+        """The same goal for some of the samples."""
 
 
 class Rule(ABC):
@@ -47,6 +53,10 @@ class ClassGoal(Goal):
     """By how much the wanted class must win, in logits (Carlini & Wagner's κ)."""
     source: Labels | None = None
     """The class to leave, where the goal is an aim: one step towards another goal, not the question itself."""
+
+    def at(self, index: Tensor) -> "ClassGoal":
+        source = None if self.source is None else self.source[index]
+        return replace(self, label=self.label[index], source=source)
 
     def margin(self, out: Logits) -> PerSample:
         """Confidence, less the lead of the wanted side. An exact tie falls to whom argmax names."""

@@ -1,5 +1,6 @@
 """The score of a search: what was asked, who is done, and the best point of every sample."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,10 @@ class Result:
     """How many gradients were taken for each sample."""
 
 
+KEPT = ("forwards", "backwards", "success", "delta", "score", "broken", "_standing")
+"""What a search leaves behind, one row a sample."""
+
+
 class Ledger:
     """Counts, masks and best points of one batch. The bench writes it; an attack never sees it."""
 
@@ -58,6 +63,19 @@ class Ledger:
     def fresh(self) -> "Ledger":
         """An empty one for the same task, in which nobody retires."""
         return Ledger(self.x, self.space, self.goal, None, retire=False)
+
+    def at(self, index: Tensor) -> "Ledger":
+        """The books of some of the samples alone, where the model's answer has rows."""
+        part = copy(self)
+        part.space, part.goal = self.space.at(index), self.goal.at(index)
+        for name in ("x", "clean", "spared", "_resting", *KEPT):
+            setattr(part, name, getattr(self, name)[index])
+        return part
+
+    def merge(self, index: Tensor, part: "Ledger") -> None:
+        """Write back what became of them."""
+        for name in KEPT:
+            setattr(self, name, getattr(self, name).index_copy(0, index, getattr(part, name)))
 
     def rest(self, done: Mask) -> None:
         """Leave these samples alone until the next search."""

@@ -1,8 +1,9 @@
 """Goals for models that answer with more than logits: a detector's verdict, or features beside them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from sparring.errors import InputError
 from sparring.goals import Goal, Rule, Untargeted
@@ -15,6 +16,9 @@ class UnrejectedGoal(Goal):
 
     inner: Goal
     weight: float
+
+    def at(self, index: Tensor) -> "UnrejectedGoal":
+        return replace(self, inner=self.inner.at(index))
 
     def margin(self, out: Logits) -> PerSample:
         """The worse of the inner goal's margin and the detector's score (in logits, by `weight`)."""
@@ -54,6 +58,9 @@ class LeadingGoal(Goal):
 
     inner: Goal
     classes: int
+
+    def at(self, index: Tensor) -> "LeadingGoal":
+        return replace(self, inner=self.inner.at(index))
 
     def margin(self, out: Logits) -> PerSample:
         return self.inner.margin(out[:, : self.classes])

@@ -8,8 +8,7 @@ There is a class for each level of access. An attack is handed the one that the 
 may not ask is not there to be called.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sparring import geometry
-from sparring.engine import Engine, Model
-from sparring.errors import InputError, ModelError
+from sparring.engine import Engine, Model, slope
+from sparring.errors import InputError
 from sparring.geometry import TINY
 from sparring.goals import ClassGoal, Goal
 from sparring.inputs import check, explained, refuse_unknown
@@ -70,14 +69,24 @@ class Decisions:
         """Ask no more about these samples in this search: the attack has what it wants of them."""
         self._ledger.rest(done)
 
-    @contextmanager
-    def sparing(self, far: Mask) -> Generator[None, None, None]:
-        """Ask nothing about these samples meanwhile, whichever searches begin."""
-        before = self._ledger.spared
-        self._ledger.spare(before | far)
+    def among(self: D, near: Mask, search: Callable[[D], Delta]) -> Delta:
+        """Search these samples alone, as a smaller problem; the others cost nothing, and keep their best points."""
+        ledger, index = self._ledger, near.nonzero().squeeze(1)
         with self.random.apart():  # the search ends sooner where none is left, and later draws must not tell
-            yield
-        self._ledger.spare(before)
+            if self._dense or self.fallen is not None or not isinstance(ledger.clean, Tensor):
+                ledger.spare((before := ledger.spared) | ~near)
+                last = search(self)
+                ledger.spare(before)
+                return last
+            part = copy(self)
+            part._narrow(ledger.at(index), self.goal.at(index), self.random.at(index))  # noqa: SLF001, its own class
+            last = search(part) if len(index) else part.best
+        ledger.merge(index, part._ledger)  # noqa: SLF001
+        return self.best.index_copy(0, index, last)
+
+    def _narrow(self, ledger: Ledger, goal: Goal, random: Random) -> None:
+        self._ledger, self.x, self.space, self.goal, self.random = ledger, ledger.x, ledger.space, goal, random
+        self._live, self._calls = None, 0
 
     @torch.no_grad()
     def decide(self, delta: Delta) -> Mask:
@@ -258,18 +267,9 @@ class Gradients(Scores):
             yield Reply(value.detach(), gradient, met)
 
     def _differentiate(self, out: Any, value: PerSample, v: Delta, *, again: bool = False) -> Delta:
-        """Each sample's gradient in its own row of `v`: rows are independent, so that one sum serves all."""
         self._ledger.bill_backward()
-        if self._live is not None and len(self._live) == 0:
-            return torch.zeros_like(v)
-        leads = not isinstance(out, Tensor) or out.requires_grad
-        found = torch.autograd.grad(value.sum(), v, retain_graph=again, allow_unused=True) if leads else (None,)
-        if (gradient := found[0]) is None:
-            raise ModelError(
-                "the model's output has no gradient in its input (it detaches, rounds or leaves torch); attack it by "
-                "scores or decisions, or give it a differentiable surrogate"
-            )
-        return gradient.contiguous()  # the engine may have asked in another layout
+        idle = self._live is not None and len(self._live) == 0
+        return torch.zeros_like(v) if idle else slope(out, value, v, again=again)
 
 
 def bind(

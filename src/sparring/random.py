@@ -9,6 +9,7 @@ Reference: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -47,6 +48,12 @@ class Random:
         self._ids = ids.to(device).reshape(-1, 1)
         self._dtype, self._device = dtype, device
         self._draw = 0
+
+    def at(self, index: Tensor) -> "Random":
+        """The same draws for some of the samples, from here on."""
+        some = copy(self)
+        some._ids = self._ids[index]  # noqa: SLF001, its own class
+        return some
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform on [0, 1)."""
