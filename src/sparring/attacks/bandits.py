@@ -26,11 +26,11 @@ class Bandits(ScoreAttack):
     """Descend along a prior, and learn the prior from two queries beside it, one on either side, at every step.
 
     A step asks three times: the two, and once about the iterate, which the paper leaves off its bill. It takes as many
-    steps as `queries` pay for, and one at least. The constants for each norm are the published ones;
+    steps as `queries` pay for, and one at least. The constants for each norm are those of the published code;
     the loss is the margin, which does not saturate, where the paper takes the cross-entropy.
 
     Reference: Ilyas, Engstrom & Madry, "Prior convictions: black-box adversarial attacks with bandits and priors",
-    ICLR 2019, arXiv:1807.07978, algorithms 2 and 3, tiles from section 3.2, constants from appendix C.
+    ICLR 2019, arXiv:1807.07978, algorithms 2 and 3, with tiles (section 3).
     """
 
     queries: int = 5000

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparring import geometry
 from sparring.attack import ScoreAttack
 from sparring.attacks.subspaces import Full, Subspace
-from sparring.directions import Adam, Direction, Plain
+from sparring.directions import Adam, Direction, Momentum, Plain
 from sparring.losses import Loss, margin
 from sparring.problem import Scores
 from sparring.random import Random
@@ -71,7 +71,7 @@ class Estimated(ScoreAttack):
         return gradient / (count * self.radius * (2 if self.antithetic else 1))
 
 
-_FULL, _PLAIN = Full(), Plain()
+_FULL, _INERT = Full(), Momentum(0.9)
 
 
 def NES(
@@ -81,13 +81,13 @@ def NES(
     rate: float = 0.1,
     *,
     directions: Subspace = _FULL,
-    direction: Direction = _PLAIN,
+    direction: Direction = _INERT,
     loss: Loss = margin,
 ) -> Estimated:
-    """Natural evolution strategies: antithetic normal directions, steepest steps.
+    """Natural evolution strategies: antithetic normal directions, momentum, steepest steps.
 
     The paper ascends the target's probability; here it is the margin, which does not saturate, unless `loss` says
-    otherwise.
+    otherwise. Estimates are averaged over the steps after each was scaled to L1 length one; `Plain()` takes each alone.
 
     Reference: Ilyas, Engstrom, Athalye & Lin, "Black-box adversarial attacks with limited queries and information",
     ICML 2018, arXiv:1804.08598, algorithm 1 and section 3.1.

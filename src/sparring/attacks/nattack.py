@@ -12,7 +12,7 @@ from sparring.problem import Scores
 from sparring.spaces import L2, Linf, ball
 from sparring.types import Delta, PerSample, rows
 
-INSIDE = 0.98  # a pixel at the very end of the box has no slope there; the published code takes 0.999999
+INSIDE = 0.98  # a pixel at the very end of the box has no slope there
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class NAttack(ScoreAttack):
     draws: int = 100
     sigma: float = 0.1
     """The standard deviation, in the units of an inverse tanh."""
-    rate: float = 0.02
+    rate: float = 0.2
+    """The length of a step, made for thousands of queries; with many more, a smaller one is steadier."""
     directions: Subspace = field(default_factory=Full)
     """Where draws differ from the mean; `Coarse()` is what the paper does with large images."""
     loss: Loss = margin
