@@ -416,3 +416,9 @@ def test_a_search_among_some_is_the_search_of_those_alone():
     assert torch.equal(small.forwards, dense.forwards)
     assert torch.equal(small.success, dense.success)
     assert torch.allclose(small.x[half], dense.x[half], atol=1e-6)
+
+
+def test_a_search_among_none_is_no_search_even_in_a_box_of_each_samples_own():
+    x = inputs()
+    p = problem(ThreatModel(Linf(0.05, box=((x - 0.1).clamp(0, 1), (x + 0.1).clamp(0, 1)))))
+    assert torch.equal(p.among(torch.zeros(16, dtype=torch.bool), lambda none: none.best), p.best)

@@ -175,13 +175,16 @@ class Near(Attack):
 
     attack: Attack
     share: float = 0.5
+    beyond: float = 0.0
+    """Leave out also those that are nearer than this: 0.8 chooses, with a `share` of 1, whom nothing has moved."""
 
     @property
     def access(self) -> Access:
         return max(self.attack.access, Access.SCORES)
 
     def search(self, p: Gradients, /) -> Delta:
-        return p.among(p.shortfall <= self.share, self.attack.search)
+        shortfall = p.shortfall
+        return p.among((shortfall >= self.beyond) & (shortfall <= self.share), self.attack.search)
 
 
 @dataclass(frozen=True)

@@ -73,14 +73,14 @@ class Decisions:
         """Search these samples alone, as a smaller problem; the others cost nothing, and keep their best points."""
         ledger, index = self._ledger, near.nonzero().squeeze(1)
         with self.random.apart():  # the search ends sooner where none is left, and later draws must not tell
-            if self._dense or self.fallen is not None or not isinstance(ledger.clean, Tensor):
+            if self._dense or not len(index) or self.fallen is not None or not isinstance(ledger.clean, Tensor):
                 ledger.spare((before := ledger.spared) | ~near)
                 last = search(self)
                 ledger.spare(before)
                 return last
             part = copy(self)
             part._narrow(ledger.at(index), self.goal.at(index), self.random.at(index))  # noqa: SLF001, its own class
-            last = search(part) if len(index) else part.best
+            last = search(part)
         ledger.merge(index, part._ledger)  # noqa: SLF001
         return self.best.index_copy(0, index, last)
 

@@ -81,8 +81,10 @@ class Random:
     def apart(self) -> Generator[None, None, None]:
         """Draws made meanwhile, however many, leave those that come after as they are."""
         before = self._draw
-        yield
-        self._draw = before + APART
+        try:
+            yield
+        finally:
+            self._draw = before + APART
 
     def _words(self, shape: tuple[int, ...], *, even: bool = False) -> Tensor:
         """One 32-bit word a number; with `even`, flat rows of an even length that holds as many."""

@@ -51,10 +51,10 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
 def standard(threat: ThreatModel) -> dict[str, Attack]:
     """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
-    A short search on the margin breaks what is easy. A search on probabilities follows, then, for the samples that it
-    brought near, the likeliest classes one by one and squares that go on from the best point, for as long as a sample
-    stays near. A last look without gradients tells when gradients mislead. Free threats ask for the smallest
-    perturbation, and run each attack on every sample.
+    A short search on the margin breaks what is easy. A search on probabilities follows; for the samples that it did not
+    move, diversified starts; and for those that it brought near, the likeliest classes one by one, and squares that go
+    on from the best point for as long as a sample stays near. A last look without gradients tells when gradients
+    mislead. Free threats ask for the smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
     if space.eps is None:
@@ -68,6 +68,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     sparse = isinstance(space, L1)
     first = APGD(20, margin, large_radii=True) if sparse else APGD(10, margin)
     further = (
+        Near(restarts(ODI(10), 3), 1.0, beyond=0.8),
         Near(restarts(first, 6) if sparse else AllTargets(APGD(10, margin), 4), 0.5 if sparse else 0.3),
         Near(Square(100, rescale=True, warm=True), 0.5),
         Near(Square(1000, rescale=True, warm=True), 0.2),
