@@ -34,6 +34,7 @@ def each_case_of(name: str, values: tuple):
 
 
 each_case = pytest.mark.parametrize(("entry", "space"), [case(e, s) for e in TABLE for s in e.norms])
+each_case_later = pytest.mark.parametrize(("entry", "space"), [case(e, s, quick=False) for e in TABLE for s in e.norms])
 each_attack = pytest.mark.parametrize(("entry", "space"), [case(e, e.norms[0], quick=False) for e in TABLE])
 
 
@@ -91,7 +92,7 @@ def test_it_stays_in_the_space_and_success_means_that_the_model_agrees(entry, sp
     assert ((r.margin < 0) == r.success).all()
 
 
-@each_case
+@each_case_later
 def test_misclassified_inputs_are_left_alone_at_distance_zero(entry, space):
     model, x, y = batch()
     r = entry.attack(model, x, y, threat(entry, space))
@@ -230,7 +231,7 @@ def test_it_finds_what_can_be_found_and_nothing_that_cannot(entry, space):
         assert entry.attack(model, x, y, make(1.05 * true[keep])).success.all()
 
 
-@each_case
+@each_case_later
 def test_a_targeted_goal_ends_in_the_target(entry, space):
     if not entry.targeted:
         pytest.skip("untargeted only")
@@ -277,7 +278,7 @@ def test_a_bounded_attack_says_so_where_eps_is_free(entry, space):
             entry.attack(model, x, y, space())
 
 
-@each_case
+@each_case_later
 def test_each_sample_may_have_its_own_eps(entry, space):
     if entry.free:
         pytest.skip("minimises")
