@@ -51,10 +51,10 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
 def standard(threat: ThreatModel) -> dict[str, Attack]:
     """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
-    A short search on the margin breaks what is easy. A search on probabilities follows; for the samples that it did not
-    move, diversified starts; and for those that it brought near, the likeliest classes one by one, and squares that go
-    on from the best point for as long as a sample stays near. A last look without gradients tells when gradients
-    mislead. Free threats ask for the smallest perturbation, and run each attack on every sample.
+    A short search on the margin breaks what is easy, and a look without gradients tells early when they mislead. A
+    search on probabilities follows; for the samples that it did not move, diversified starts; and for those that it
+    brought near, the likeliest classes one by one, and squares that go on from the best point for as long as a
+    sample stays near. Free threats ask for the smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
     if space.eps is None:
@@ -75,8 +75,8 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     )
     return {
         "margin": first,
-        "search": Cascade((APGD(20, probability_margin, large_radii=sparse), *further)),
         "square": Square(25),
+        "search": Cascade((APGD(20, probability_margin, large_radii=sparse), *further)),
     }
 
 
