@@ -7,9 +7,9 @@ import torch
 
 from known import Affine, inputs, mlp
 from sparring.attack import AllTargets
-from sparring.attacks import DeepFool
+from sparring.attacks import DeepFool, SuperDeepFool
 from sparring.errors import InputError
-from sparring.goals import Targeted
+from sparring.goals import Targeted, Untargeted
 from sparring.spaces import L1, L2, Linf
 from sparring.threat import ThreatModel
 
@@ -26,6 +26,16 @@ def test_on_affine_models_one_step_reaches_the_overshoot_beyond_the_true_distanc
     assert torch.allclose(r.distance / model.distance(x, y, space.p), torch.tensor(1.02), atol=1e-3)
     assert (r.forwards <= 4).all()
     assert (r.backwards <= 2 * (classes - 1)).all()
+
+
+@pytest.mark.parametrize("attack", [DeepFool(overshoot=0.02), SuperDeepFool()], ids=lambda a: type(a).__name__)
+def test_a_goal_with_confidence_puts_the_planes_that_far_beyond_the_boundaries(attack):
+    model, x, far = Affine(classes=2), inputs(), 0.5
+    y = model(x).argmax(1)
+    plain, sure = (attack(model, x, y, ThreatModel(L2(), Untargeted(confidence=k))) for k in (0.0, far))
+    assert sure.success.all()
+    slope = (model.weight[0] - model.weight[1]).norm()
+    assert torch.allclose(sure.distance - plain.distance, far / slope, rtol=0.03, atol=1e-3)
 
 
 @each_norm

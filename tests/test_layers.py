@@ -32,7 +32,7 @@ FLOORS = (
     {"threat"},
     {"ledger", "engine", "inputs"},
     {"problem"},
-    {"attack", "segment", "penalised", "features"},
+    {"attack", "segment", "boundaries", "penalised", "features"},
     {"attacks", "defend", "explain", "certify"},
     {"evaluation"},
     {"cli", "demo", "__main__", "__init__"},

@@ -6,8 +6,7 @@ import torch
 
 from sparring import geometry
 from sparring.attack import GradientAttack
-from sparring.goals import ClassGoal
-from sparring.losses import margin
+from sparring.boundaries import planes, rivals
 from sparring.planes import distance, nearest
 from sparring.problem import Gradients
 from sparring.spaces import L2, Linf, ball
@@ -34,12 +33,10 @@ class DeepFool(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, Linf, L2)
         low, high = (bound - p.x for bound in space.box)
-        untargeted = isinstance(p.goal, ClassGoal) and p.goal.sign < 0
-        rivals = p.rivals(self.classes) if untargeted else None
+        classes = rivals(p, self.classes)
         total = delta = space.zeros(p.x)
         for _ in p.steps(self.steps):
-            planes = [p.gradient(delta, margin)] if rivals is None else p.differences(delta, rivals)
-            value, normal, passed = nearest(planes, space.p)
+            value, normal, passed = nearest(planes(p, delta, classes), space.p)
             p.rest(passed)
             # A boundary passed by less than rounding counts for nothing; no step is too short to get out of that.
             length = torch.maximum(distance(value, normal, space.p), 1e-3 * space.distance(p.x, total))

@@ -1,16 +1,16 @@
 """The fast adaptive boundary attack."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from sparring.attack import GradientAttack
+from sparring.boundaries import planes, rivals
 from sparring.geometry import TINY, clip
 from sparring.goals import ClassGoal
-from sparring.losses import Loss, Point, margin
+from sparring.losses import Loss, Point
 from sparring.planes import distance, nearest, step_to
-from sparring.problem import Gradients, Reply
+from sparring.problem import Gradients
 from sparring.spaces import L1, L2, Ball, Linf, ball
 from sparring.types import Delta, Labels, PerSample, rows
 
@@ -43,14 +43,14 @@ class FAB(GradientAttack):
     """How many forwards to spend in the end on the segment from the input to the best point."""
 
     def search(self, p: Gradients, /) -> Delta:
-        space, rivals, passed = ball(p.space, self, Linf, L2, L1), self._rivals(p), _passed(p)
+        space, classes, passed = ball(p.space, self, Linf, L2, L1), rivals(p, self.classes), _passed(p)
         low, high = (bound - p.x for bound in space.box)
         # Back from beyond a flat boundary, a step whose bias is not capped ends on it; rounding must not say where.
         doubt = 8 * torch.finfo(p.x.dtype).eps * p.clean.abs().flatten(1).amax(1)
-        delta = best = self._start(p, space, rivals)
+        delta = best = self._start(p, space, classes)
         least, depth = torch.full_like(p.x.flatten(1)[:, 0], torch.inf), torch.zeros_like(p.x.flatten(1)[:, 0])
         for _ in p.steps(self.steps):
-            value, normal, _ = nearest(_planes(p, delta, rivals), space.p)
+            value, normal, _ = nearest(planes(p, delta, classes), space.p)
             along = (normal * delta).flatten(1).sum(1)
             here = step_to(-value, normal, low - delta, high - delta, space.p)
             there = step_to(along - value, normal, low, high, space.p)
@@ -65,13 +65,7 @@ class FAB(GradientAttack):
             delta = torch.where(rows(value < doubt, delta), self.beta * delta, delta)
         return torch.where(rows(least.isinf(), delta), delta, self._closer(p, best, depth, passed))
 
-    def _rivals(self, p: Gradients) -> Labels | None:
-        """The classes whose boundaries count; None where the goal names one itself."""
-        if isinstance(p.goal, ClassGoal) and p.goal.sign < 0:
-            return p.rivals(self.classes or p.clean.shape[1])
-        return None
-
-    def _start(self, p: Gradients, space: Ball, rivals: Labels | None) -> Delta:
+    def _start(self, p: Gradients, space: Ball, classes: Labels | None) -> Delta:
         """The input, or a random point near it."""
         delta = space.zeros(p.x)
         if not self.random_start:
@@ -79,7 +73,7 @@ class FAB(GradientAttack):
         if space.eps is not None:
             radius = p.eps / 2
         else:
-            value, normal, _ = nearest(_planes(p, delta, rivals), space.p)
+            value, normal, _ = nearest(planes(p, delta, classes), space.p)
             radius = (distance(value, normal, space.p) / 2).clamp(TINY, 1 / TINY)
         return space.within(radius).draw(p.x, p.random)
 
@@ -96,16 +90,6 @@ class FAB(GradientAttack):
             outer, depth = torch.where(won, share, outer), torch.where(won, value, depth)
             inner, height = torch.where(won, inner, share), torch.where(won, height, value)
         return rows(outer, best) * best
-
-
-def _planes(p: Gradients, delta: Delta, rivals: Labels | None) -> Iterator[Reply]:
-    """The goal's margins, linearised at `delta`: one a rival, or the goal's own."""
-    if rivals is None:
-        yield p.gradient(delta, margin)
-        return
-    assert isinstance(p.goal, ClassGoal)
-    for reply in p.differences(delta, rivals):
-        yield reply._replace(value=reply.value + p.goal.confidence)
 
 
 def _passed(p: Gradients) -> Loss:

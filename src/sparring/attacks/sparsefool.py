@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from sparring.attack import GradientAttack
+from sparring.boundaries import planes, rivals
 from sparring.geometry import clip, norm, unit
-from sparring.goals import ClassGoal
-from sparring.losses import margin
 from sparring.planes import distance, nearest, step_to
 from sparring.problem import Gradients
 from sparring.spaces import L0, L1, ball
@@ -38,11 +37,11 @@ class SparseFool(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L0, L1)
         low, high = (bound - p.x for bound in space.box)
-        rivals = p.rivals(self.classes) if isinstance(p.goal, ClassGoal) and p.goal.sign < 0 else None
+        classes = rivals(p, self.classes)
         delta = space.zeros(p.x)
         done = torch.zeros_like(p.x.flatten(1)[:, 0], dtype=torch.bool)
         for _ in p.steps(self.steps):
-            way, normal = self._boundary(p, delta, rivals, done)
+            way, normal = self._boundary(p, delta, classes, done)
             p.wake()
             p.rest(done)
             gap = ((delta + self.beyond * way) * normal).flatten(1).sum(1)
@@ -52,14 +51,13 @@ class SparseFool(GradientAttack):
             p.rest(done)
         return delta
 
-    def _boundary(self, p: Gradients, delta: Delta, rivals: Labels | None, done: Mask) -> tuple[Delta, Delta]:
+    def _boundary(self, p: Gradients, delta: Delta, classes: Labels | None, done: Mask) -> tuple[Delta, Delta]:
         """The way from `delta` to a boundary, in L2, and the slope of the margin there."""
         low, high = (bound - p.x - delta for bound in p.space.box)
         way, normal, stopped = torch.zeros_like(delta), torch.zeros_like(delta), done
         for _ in p.steps(self.inner):
             there = delta + way
-            planes = [p.gradient(there, margin)] if rivals is None else p.differences(there, rivals)
-            value, slope, passed = nearest(planes, 2)
+            value, slope, passed = nearest(planes(p, there, classes), 2)
             normal = torch.where(rows(stopped, normal), normal, slope)
             stopped = stopped | passed
             p.rest(stopped)

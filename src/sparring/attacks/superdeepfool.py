@@ -6,8 +6,7 @@ import torch
 
 from sparring import geometry
 from sparring.attack import GradientAttack
-from sparring.goals import ClassGoal
-from sparring.losses import margin
+from sparring.boundaries import planes, rivals
 from sparring.planes import distance, nearest
 from sparring.problem import Gradients
 from sparring.segment import Shortest
@@ -38,14 +37,12 @@ class SuperDeepFool(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L2)
         low, high = (bound - p.x for bound in space.box)
-        untargeted = isinstance(p.goal, ClassGoal) and p.goal.sign < 0
-        rivals = p.rivals(self.classes) if untargeted else None
+        classes = rivals(p, self.classes)
         delta = space.zeros(p.x)
         best = Shortest(delta)
         foot = torch.zeros_like(best.size, dtype=torch.bool)
         for _ in p.steps(self.steps):
-            planes = [p.gradient(delta, margin)] if rivals is None else p.differences(delta, rivals)
-            value, normal, passed = nearest(planes, 2)
+            value, normal, passed = nearest(planes(p, delta, classes), 2)
             size = space.distance(p.x, delta)
             best.keep(delta, size, passed)
             p.rest(passed & foot)
