@@ -416,6 +416,18 @@ def test_every_plan_is_named_attacks_in_order(name, space):
     assert all(weight(attack) > 0 for attack in plan.values())
 
 
+def test_an_attack_made_of_another_weighs_as_often_as_it_runs_it():
+    one = attacks.APGD(10)
+    for many in (
+        attacks.AllTargets(one, 4),
+        attacks.Nearest(one, 4),
+        attacks.Bisection(one, 4),
+        attacks.restarts(one, 4),
+    ):
+        assert weight(many) == 4 * weight(one)
+    assert weight(attacks.PMA(40)) == 2 * weight(attacks.Annealed(40))
+
+
 def test_a_plan_is_a_name_an_attack_several_or_a_mapping():
     question = as_threat("linf:0.1")
     assert list(plan_for(attacks.PGD(3), question)) == ["pgd"]

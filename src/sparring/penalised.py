@@ -9,6 +9,14 @@ from sparring.problem import Gradients
 from sparring.types import Delta, Mask, PerSample, rows
 
 
+def repriced(
+    weight: PerSample, below: PerSample, above: PerSample, met: Mask
+) -> tuple[PerSample, PerSample, PerSample]:
+    """The hinge's next weight, and the bounds on it: ten times as much until the goal is met once, then bisection."""
+    above, below = torch.where(met, weight, above), torch.where(met, below, weight)
+    return torch.where(above.isinf(), 10 * weight, (below + above) / 2), below, above
+
+
 def descend(
     p: Gradients,
     start: Delta,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, across, to_boundary
+from sparring.attacks.lines import across, begin
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import Full, Subspace
 from sparring.geometry import TINY, norm, unit
@@ -39,9 +39,7 @@ class BoundaryAttack(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, 10)
+        ask, delta, _ = begin(p, space, self.start)
         size = space.distance(p.x, delta)
         around, toward = torch.full_like(size, self.around), torch.full_like(size, self.toward)
         grow, half, quarter = self.adaptation, 1 / self.adaptation, self.adaptation ** (-1 / 3)

@@ -69,7 +69,7 @@ class BrendelBethge(GradientAttack):
         start = p.best
         found = p.decide(start)
         low, high = p.space.box
-        for _ in p.steps(self.draws):
+        for _ in range(self.draws):  # each noise is drawn, needed or not: what is drawn later must not tell by whom
             p.rest(found)
             noise = clip(low + (high - low) * p.random.uniform(*p.x.shape[1:]) - p.x, low - p.x, high - p.x)
             met = p.decide(noise) & ~found

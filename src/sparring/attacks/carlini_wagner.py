@@ -7,7 +7,7 @@ import torch
 from sparring.attack import GradientAttack
 from sparring.directions import Adam, Direction
 from sparring.geometry import norm
-from sparring.penalised import descend
+from sparring.penalised import descend, repriced
 from sparring.problem import Gradients
 from sparring.spaces import L2, Linf, ball
 from sparring.types import Delta, rows
@@ -40,9 +40,7 @@ class CarliniWagner(GradientAttack):
         below, above = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
         for _ in range(self.searches):
             delta, met, _ = descend(p, start, weight, steps=self.steps, rate=self.rate, direction=self.direction)
-            above = torch.where(met, weight, above)
-            below = torch.where(met, below, weight)
-            weight = torch.where(above.isinf(), 10 * weight, (below + above) / 2)
+            weight, below, above = repriced(weight, below, above, met)
         return delta
 
 

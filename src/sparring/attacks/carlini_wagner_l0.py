@@ -36,7 +36,7 @@ class CarliniWagnerL0(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L0)
         assert isinstance(space, L0)
-        channels = p.x.shape[1] if space.pixels and p.x.ndim == 4 else 1
+        channels = space.group(p.x)
         delta = best = space.zeros(p.x)
         weight = torch.full_like(p.x.flatten(1)[:, 0], self.first_weight)
         share = torch.full_like(weight, self.share)

@@ -7,6 +7,7 @@ import torch
 from sparring.attack import GradientAttack
 from sparring.geometry import clip, squared_norm
 from sparring.losses import Point
+from sparring.penalised import repriced
 from sparring.problem import Gradients
 from sparring.spaces import L1, L2, ball
 from sparring.types import Delta, PerSample
@@ -16,8 +17,9 @@ from sparring.types import Delta, PerSample
 class EAD(GradientAttack):
     """Minimise c·max(margin, 0) + ‖δ‖₂² + β·‖δ‖₁ by iterative shrinkage; find c for each sample by bisection.
 
-    It minimises the distance: eps does not bound the search. The paper's two decision rules are two threat models: in
-    `L1()` the point of least L1 norm is kept, in `ElasticNet(beta)` that of least ‖δ‖₂² + β·‖δ‖₁.
+    It minimises the distance: eps does not bound the search. In `L1()` the point of least L1 norm is kept, which is the
+    paper's L1 rule, and in `L2()` that of least L2 norm. There is no space yet for its EN rule, which keeps that of
+    least ‖δ‖₂² + β·‖δ‖₁.
 
     Reference: Chen, Sharma, Zhang, Yi & Hsieh, "EAD: elastic-net attacks to deep neural networks via adversarial
     examples", AAAI 2018, arXiv:1709.04114, algorithm 1.
@@ -57,7 +59,5 @@ class EAD(GradientAttack):
                 before, delta = delta, clip(shrunk, low, high)
                 # Looking ahead out of the box would waste the query: what the model sees there is another point.
                 ahead = clip(delta + t / (t + 3) * (delta - before), low, high) if self.accelerated else delta
-            above = torch.where(met, weight, above)
-            below = torch.where(met, below, weight)
-            weight = torch.where(above.isinf(), 10 * weight, (below + above) / 2)
+            weight, below, above = repriced(weight, below, above, met)
         return delta

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, to_boundary
+from sparring.attacks.lines import begin
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import ahead, enlarge, reduced
 from sparring.geometry import largest, norm
@@ -43,9 +43,7 @@ class EvolutionaryAttack(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, 10)
+        ask, delta, _ = begin(p, space, self.start)
         small = reduced(p.x, self.factor)
         features, size = math.prod(small), space.distance(p.x, delta)
         path, variance = torch.zeros(len(p.x), features).to(p.x), torch.ones(len(p.x), features).to(p.x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, bisect, to_boundary
+from sparring.attacks.lines import Oracle, begin, bisect
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import LowFrequency, Subspace
 from sparring.geometry import unit
@@ -42,9 +42,7 @@ class GeoDA(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, Linf, L2, L1).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, self.halvings)
+        ask, delta, found = begin(p, space, self.start, self.halvings)
         rounds = self.rounds or max(1, round(self.queries / 500))
         weights = [self.ratio ** (-2 / 3 * i) for i in range(rounds)]
         for i in p.steps(rounds):

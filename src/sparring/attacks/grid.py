@@ -1,5 +1,6 @@
 """Attacks that try many points and look at the decision alone: every point of a grid, or some at random."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -37,7 +38,7 @@ class Grid(DecisionAttack):
                 f"Grid enumerates a space, and {type(space).__name__} has too many dimensions; use WorstOf"
             )
         tried = space.grid(p.x, self.points)
-        for _, delta in zip(p.steps(_product(self.points)), tried, strict=False):
+        for _, delta in zip(p.steps(math.prod(self.points)), tried, strict=False):
             p.observe(delta)
         return delta
 
@@ -58,10 +59,3 @@ class WorstOf(DecisionAttack):
             delta = p.space.draw(p.x, p.random)
             p.observe(delta)
         return delta
-
-
-def _product(points: tuple[int, ...]) -> int:
-    total = 1
-    for count in points:
-        total *= count
-    return total

@@ -39,12 +39,12 @@ class Homotopy(GradientAttack):
 
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L0)
+        assert isinstance(space, L0)
         low, high = ((bound - p.x).flatten(1).clamp(-self.most, self.most) for bound in space.box)
-        group = p.x.shape[1] if getattr(space, "pixels", False) and p.x.ndim == 4 else 1
 
         def step(delta: Delta, slope: Delta, rate: PerSample, count: PerSample) -> Delta:
             wanted = (delta - rows(rate, delta) * slope).flatten(1)
-            return project_l0(wanted, count, low, high, group).reshape(delta.shape)
+            return project_l0(wanted, count, low, high, space.group(p.x)).reshape(delta.shape)
 
         here = p.space.zeros(p.x)
         value, slope, met = p.gradient(here, self.loss)

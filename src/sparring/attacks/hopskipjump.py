@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, across, to_boundary
+from sparring.attacks.lines import Oracle, across, begin, to_boundary
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import Full, LowFrequency, Subspace
 from sparring.geometry import norm, unit
@@ -61,9 +61,8 @@ class HopSkipJump(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2, Linf).within(None)
-        delta, found = self.start.find(p)
-        ask, finest = Oracle(p, found), _halvings(space, p.x[0].numel())
-        delta = to_boundary(ask, space, p.x, delta, finest)
+        finest = _halvings(space, p.x[0].numel())
+        ask, delta, found = begin(p, space, self.start, finest)
         for t in p.steps(self.steps):
             draws = min(self.max_draws, int(self.draws * (t + 1) ** 0.5))
             normal = self._normal(p, ask, space, delta, draws, first=t == 0)

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import torch
 
+from sparring.attacks.starts import Start
 from sparring.geometry import TINY, squared_norm
 from sparring.problem import Decisions
 from sparring.spaces import Ball, Linf, Space
@@ -81,6 +82,13 @@ def to_boundary(ask: Oracle, space: Ball, x: Batch, delta: Delta, halvings: int,
     one = torch.ones_like(space.distance(x, delta))
     share = bisect(ask, lambda s: shrink(space, x, delta, s), 0 * one, one, halvings, who)
     return shrink(space, x, delta, share)
+
+
+def begin(p: Decisions, space: Ball, start: Start, halvings: int = 10) -> tuple[Oracle, Delta, Mask]:
+    """Where a walk along the boundary begins: whom to ask, the boundary between the input and a start, who has one."""
+    delta, found = start.find(p)
+    ask = Oracle(p, found)
+    return ask, to_boundary(ask, space, p.x, delta, halvings), found
 
 
 def descend(ask: Oracle, path: Path, length: PerSample, who: Mask, *, tolerance: float = 0.01) -> PerSample:

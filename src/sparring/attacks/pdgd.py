@@ -89,7 +89,7 @@ def proximal(space: Ball, x: Batch, delta: Delta, metric: Delta, weight: PerSamp
     """argmin over u of  Σ mᵢ(uᵢ - δᵢ)²/2 + weight·‖u‖_p  for the metric m > 0. It shrinks: it stays in the box."""
     size, m, w = delta.abs().flatten(1), metric.flatten(1), weight[:, None]
     if isinstance(space, L0):
-        channels = x.shape[1] if space.pixels and x.ndim == 4 else 1
+        channels = space.group(x)
         pixel = size.reshape(len(x), channels, -1).norm(dim=1)
         heavy = m.reshape(len(x), channels, -1).amax(1)
         left = size * (_two_thirds(pixel, w / heavy) / pixel.clamp_min(TINY)).repeat(1, channels)

@@ -36,7 +36,7 @@ class Pointwise(DecisionAttack):
         space = ball(p.space, self).within(None)
         delta, found = self.start.find(p)
         ask = Oracle(p, found)
-        features = p.x[0].numel() // (p.x.shape[1] if isinstance(space, L0) and space.pixels and p.x.ndim == 4 else 1)
+        features = p.x[0].numel() // (space.group(p.x) if isinstance(space, L0) else 1)
         delta = delta.reshape(len(delta), -1, features)
 
         for group in self.groups:

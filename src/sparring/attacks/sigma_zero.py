@@ -40,7 +40,7 @@ class SigmaZero(GradientAttack):
         space = ball(p.space, self, L0)
         assert isinstance(space, L0)
         low, high = (bound - p.x for bound in space.box)
-        channels = p.x.shape[1] if space.pixels and p.x.ndim == 4 else 1
+        channels = space.group(p.x)
 
         def places(value: Delta) -> Tensor:
             return value.reshape(len(value), channels, -1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, shrink, to_boundary
+from sparring.attacks.lines import begin, shrink
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import ahead
 from sparring.problem import Decisions
@@ -34,9 +34,7 @@ class SignFlip(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, Linf).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, 10)
+        ask, delta, _ = begin(p, space, self.start)
         size = space.distance(p.x, delta)
         least = 1 / p.x[0].numel()
         press, flips = torch.full_like(size, self.press), torch.full_like(size, max(self.flips, least))

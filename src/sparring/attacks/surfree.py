@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, bisect, to_boundary
+from sparring.attacks.lines import begin, bisect
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import LowFrequency, Subspace
 from sparring.geometry import norm, unit
@@ -42,9 +42,7 @@ class SurFree(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, 10)
+        ask, delta, found = begin(p, space, self.start)
         widest = torch.full_like(delta.flatten(1)[:, 0], math.radians(self.first_angle))
         past: list[torch.Tensor] = []
         for _, u in zip(p.steps(self.steps), self.subspace.directions(p.x, p.random, self.steps), strict=False):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sparring.attack import DecisionAttack
-from sparring.attacks.lines import Oracle, across, to_boundary
+from sparring.attacks.lines import across, begin
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import LowFrequency, Subspace
 from sparring.geometry import norm, unit
@@ -44,9 +44,7 @@ class TriangleAttack(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2).within(None)
-        delta, found = self.start.find(p)
-        ask = Oracle(p, found)
-        delta = to_boundary(ask, space, p.x, delta, 10)
+        ask, delta, found = begin(p, space, self.start)
         alpha = torch.full_like(space.distance(p.x, delta), math.pi / 2)
         for _, u in zip(p.steps(self.steps), self.subspace.directions(p.x, p.random, self.steps), strict=False):
             side = unit(across(delta, u), 2)

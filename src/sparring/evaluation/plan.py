@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
-from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Square, autoattack
+from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, Square, Staged, autoattack
 from sparring.errors import InputError
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
@@ -132,8 +132,12 @@ def weight(attack: Attack) -> float:
     match attack:
         case Cascade(attacks):
             return sum(weight(one) for one in attacks)
-        case AllTargets(one, classes):
+        case AllTargets(one, classes) | Nearest(one, classes):
             return classes * weight(one)
+        case Bisection(one, searches):
+            return searches * weight(one)
+        case Staged(stages):
+            return 3.0 * sum(stage.steps for stage in stages)
         case Near(one, share):
             return weight(one) * min(share, 1.0) / 4  # about so many stay near
         case Transfer():

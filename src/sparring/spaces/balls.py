@@ -206,23 +206,24 @@ class L0(Ball):
     p: ClassVar[float] = 0.0
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
-        return geometry.norm(delta.abs().reshape(len(x), self._group(x), -1).sum(1), 0)
+        return geometry.norm(delta.abs().reshape(len(x), self.group(x), -1).sum(1), 0)
 
     def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
         """The gradient, scaled so that its largest feature moves by one, and reversed."""
         return -geometry.unit(gradient, math.inf)
 
     def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
-        return geometry.project_l0(v, eps, low, high, self._group(x))
+        return geometry.project_l0(v, eps, low, high, self.group(x))
 
     def _draw(self, x: Batch, random: Random) -> Delta:
         """A random value at ⌊eps⌋ random places."""
-        places = random.uniform(x[0].numel() // self._group(x))
-        kept = geometry.largest(places, self._eps(x).floor()).repeat(1, self._group(x))
+        places = random.uniform(x[0].numel() // self.group(x))
+        kept = geometry.largest(places, self._eps(x).floor()).repeat(1, self.group(x))
         low, high = self._bounds(x)
         return kept.reshape(x.shape) * (low + (high - low) * random.uniform(*x.shape[1:])) / rows(self._eps(x), x)
 
-    def _group(self, x: Batch) -> int:
+    def group(self, x: Batch) -> int:
+        """How many features change together: the channels of a pixel, or 1."""
         return x.shape[1] if self.pixels and x.ndim == 4 else 1
 
     def _parts(self) -> tuple[float | Tensor | None, ...]:
