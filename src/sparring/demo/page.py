@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sparring.evaluation import Verdict
 from sparring.evaluation.report_pictures import difference, uri
+from sparring.evaluation.rows import CURVE
 
 SHOWN = 10
 """How many digits the page shows: for the rest there are the reports."""
@@ -57,6 +58,7 @@ def _chapter(name: str, found: Verdict, furthest: float) -> dict[str, Any]:
         "of": found.n,
         "doubts": [check.name for check in found.doubts],
         "path": path,
+        "drawn": len(found.rows.only(CURVE)),
     }
 
 

@@ -136,7 +136,8 @@ def attacks(view: View) -> str:
 
 def gallery(view: View) -> str:
     """How the samples were chosen."""
-    return "Chosen to show the smallest changes that sufficed, typical ones, and what no attack could turn."
+    least = "the smallest changes that sufficed" if view.question.eps is None else "some of the smallest changes found"
+    return f"Chosen to show {least}, typical ones, and what no attack could turn."
 
 
 def title(sample: Sample) -> str:
