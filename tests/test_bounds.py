@@ -1,0 +1,198 @@
+"""Bounds hold whatever they bound: each law is a search for a point outside of them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparring.bounds import bounds, propagate, trace, worst_logits
+from sparring.errors import ModelError
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - 0.5) / 0.25
+        x = F.relu(self.norm(self.first(x)), inplace=True)
+        skip = F.pad(x[:, ::2, ::2, ::2], (0, 0, 0, 0, 1, 1))
+        y = F.avg_pool2d(self.second(x), 2)
+        y += skip
+        return self.head(y.relu_().mean((2, 3)))
+
+
+class Attention(nn.Module):
+    def __init__(self, fused: bool = False):
+        super().__init__()
+        self.embed, self.head, self.fused = nn.Conv2d(2, 8, 2, 2), nn.Linear(8, 3), fused
+        self.qkv, self.norm, self.token = nn.Linear(8, 24), nn.LayerNorm(8), nn.Parameter(torch.randn(1, 1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        n, t, d = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(n, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.transpose(-2, -1) * (d // 2) ** -0.5).softmax(-1) @ v
+        return self.head(F.gelu(x + y.transpose(1, 2).reshape(n, t, d)).mean(1))
+
+
+def plain(*middle: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 6, 3), *middle, nn.Flatten(), nn.LazyLinear(4))
+
+
+CURVES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU, nn.Hardtanh)
+CURVES += (nn.Hardsigmoid,)
+NETS = {
+    **{kind.__name__: lambda kind=kind: plain(kind(), nn.Conv2d(6, 3, 2), kind()) for kind in CURVES},
+    "in place": lambda: plain(nn.ReLU(inplace=True), nn.Conv2d(6, 4, 2), nn.LeakyReLU(inplace=True)),
+    "max pool": lambda: plain(nn.MaxPool2d(2), nn.ReLU()),
+    "average": lambda: plain(nn.BatchNorm2d(6), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(2), nn.Tanh()),
+    "norms": lambda: plain(nn.GroupNorm(2, 6), nn.ReLU()),
+    "residual": Residual,
+    "attention": Attention,
+    "fused attention": lambda: Attention(fused=True),
+}
+
+
+def net(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        x = torch.rand(5, 2, 6, 6)
+        model = NETS[name]()
+        model(x)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.uniform_(-0.3, 0.3)
+                layer.running_var.uniform_(0.5, 2)
+        return model.eval().requires_grad_(False), x
+
+
+def points(model: nn.Module, low: Tensor, high: Tensor, count: int = 60):
+    """Points of a box that seek its corners: random ones, and where each logit is pushed up and down."""
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(count):
+        share = torch.rand(low.shape, generator=generator)
+        yield low + (high - low) * share
+        yield torch.where(share > 0.5, high, low)
+    for k in range(model(low).shape[1]):
+        middle = ((low + high) / 2).requires_grad_(True)
+        slope = torch.autograd.grad(model(middle)[:, k].sum(), middle)[0]
+        yield torch.where(slope > 0, high, low)
+        yield torch.where(slope > 0, low, high)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("eps", [0.01, 0.2])
+def test_no_point_of_the_box_leaves_its_interval(name, eps):
+    model, x = net(name)
+    low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    least, most = bounds(model, low, high)
+    assert (most - least).isfinite().all()
+    for point in points(model, low, high):
+        answer = model(point)
+        assert (answer >= least - 1e-4).all()
+        assert (answer <= most + 1e-4).all()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_box_of_one_point_has_the_answer_for_bounds(name):
+    model, x = net(name)
+    least, most = bounds(model, x, x)
+    torch.testing.assert_close(least, model(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(most, model(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_tape_tells_the_model_again(name):
+    model, x = net(name)
+    tape = trace(model, x)
+    values = [1 - x]
+    for step in tape.steps[1:]:
+        values.append(step(*(values[i] for i in step.inputs)))
+    torch.testing.assert_close(values[tape.last], model(1 - x))
+    torch.testing.assert_close(tape.out, model(x))
+
+
+def test_one_affine_layer_has_exact_intervals():
+    layer = nn.Linear(4, 3).requires_grad_(False)
+    x = torch.rand(6, 4)
+    least, most = bounds(layer, x - 0.1, x + 0.1)
+    reach = 0.1 * layer.weight.abs().sum(1)
+    torch.testing.assert_close(least, layer(x) - reach)
+    torch.testing.assert_close(most, layer(x) + reach)
+
+
+def test_worst_logits_weigh_the_last_layer_and_the_label_together():
+    model, x = net("ReLU")
+    y = torch.tensor([0, 1, 2, 3, 0])
+    clean, worst = worst_logits(model, x, y, x - 0.02, x + 0.02)
+    least, most = bounds(model, x - 0.02, x + 0.02)
+    torch.testing.assert_close(clean, model(x))
+    assert (worst.gather(1, y[:, None]) == 0).all()
+    assert (worst <= most - least.gather(1, y[:, None]) + 1e-5).all()
+    z = model(x)
+    assert (worst >= z - z.gather(1, y[:, None]) - 1e-5).all()
+
+
+def test_bounds_can_be_trained_by():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+        x = torch.rand(32, 1, 2, 4)
+    y = (x.flatten(1).sum(1) > 4).long()
+    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    losses: list[float] = []
+    for _ in range(60):
+        _, worst = worst_logits(model, x, y, (x - 0.02).clamp(0, 1), (x + 0.02).clamp(0, 1))
+        loss = F.cross_entropy(worst, y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert all(p.grad is not None for p in model.parameters())
+    assert model[2].num_batches_tracked == 60
+
+
+def test_what_has_no_bound_is_named_with_its_layer():
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sort(x).values
+
+    with pytest.raises(ModelError, match=r"no bound is known for 'sort', called in layer '1' \(Odd\)"):
+        trace(nn.Sequential(nn.Flatten(), Odd()), torch.rand(2, 1, 3))
+
+
+def test_a_path_that_depends_on_values_is_refused():
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.relu() else -x
+
+    with pytest.raises(ModelError, match="depends on the values"):
+        trace(Branch(), torch.rand(1, 1))
+
+
+def test_tracing_leaves_the_model_and_the_inputs_alone():
+    model, x = net("in place")
+    before = x.clone()
+    ends = propagate(trace(model, x), x, x)
+    assert torch.equal(x, before)
+    assert type(x) is Tensor
+    assert all(type(end) is Tensor for pair in ends for end in pair)
+
+
+def test_a_model_that_mixes_samples_is_refused():
+    class Mixing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean(0)
+
+    with pytest.raises(ModelError, match=r"'mean' in the model .* mixes samples"):
+        trace(Mixing(), torch.rand(4, 3))
