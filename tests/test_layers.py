@@ -35,7 +35,7 @@ FLOORS = (
     {"parts"},
     {"problem"},
     {"attack", "segment", "boundaries", "penalised", "features"},
-    {"attacks", "defend", "explain", "certify"},
+    {"attacks", "defend", "explain", "certify", "serve"},
     {"evaluation"},
     {"cli", "demo", "__main__", "__init__"},
 )

@@ -374,8 +374,6 @@ def test_a_file_that_fails_is_an_error_with_its_line(tmp_path, text, message):
         ("sparring.absent:make", "there is no module sparring.absent"),
         ("resnet18", "names no model; give file.py:factory"),
         ("model.onnx", "comes with the black-box targets, not in this version"),
-        ("http://localhost:8000/v2/models/net", "comes with the black-box targets, not in this version"),
-        ("https://example.org/net", "comes with the black-box targets, not in this version"),
         ("absent.pt2", "there is no model file absent.pt2"),
         ("timm:", "names no model; write timm:NAME"),
         ("timm:resnet18?pretrained=perhaps", "write yes or no"),

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,9 @@ import typer
 from rich.console import Console
 
 from sparring.cli.asked import Asked, Demands
+from sparring.cli.catalogue import catalogue
 from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, guarded, say
+from sparring.cli.serve import serve
 from sparring.errors import InputError
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="file.py:factory, package.module:factory, a .pt2 or TorchScript file, timm:, torchvision: or hf:NAME",
+        help="file.py:factory, a .pt2, TorchScript or .onnx file, timm:, torchvision: or hf:NAME, http://…, a .yaml",
     ),
 ]
 Data = Annotated[
@@ -61,15 +62,6 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the folder hol
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display")]
 Json = Annotated[bool, typer.Option("--json", help="Print the verdict as JSON")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks (also SPARRING_DEBUG=1)")]
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    attacks = "attacks"
-    plans = "plans"
-    spaces = "spaces"
-    losses = "losses"
 
 
 @app.command(
@@ -203,19 +195,6 @@ def report(
     _run(asked, folder, fresh=False, quiet=quiet, as_json=as_json)
 
 
-@app.command("list")
-@guarded
-def catalogue(
-    what: Annotated[Kind | None, typer.Argument(help="What to list", show_default="everything")] = None,
-    debug: Debug = False,
-) -> None:
-    """List the attacks, plans, spaces and losses that can be named."""
-    from sparring.cli.show import catalogue, console
-
-    for kind in [what] if what else list(Kind):
-        console().print(catalogue(kind.value))
-
-
 @app.command()
 @guarded
 def demo(
@@ -232,6 +211,10 @@ def demo(
     page = run(out, fresh=fresh, quiet=quiet)
     if open_report:
         typer.launch(str(page))
+
+
+app.command("list")(catalogue)
+app.command(epilog="For example: `sparring serve net.py:make --port 8080 --labels-only`")(serve)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sparring.cli.asked import Asked
+from sparring.cli.guard import say
 from sparring.cli.names import attack, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
@@ -22,12 +23,15 @@ from sparring.evaluation import Verdict, evaluate
 from sparring.evaluation.folder import Folder
 from sparring.evaluation.plan import PLANS, Plan
 from sparring.evaluation.progress import Progress, shown
+from sparring.evaluation.reach import keeping, within_reach
 from sparring.evaluation.rows import CLEAN
 from sparring.goals import Targeted
 from sparring.models.asking import ask
+from sparring.models.blackbox import BlackBox
 from sparring.models.factory import build
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
+from sparring.models.memory import FILE
 from sparring.threat import ThreatModel
 from sparring.world import here
 
@@ -61,6 +65,10 @@ class Job:
         What was typed is kept as soon as the folder has taken the run on, so that a run that is killed can be finished.
         """
         samples = self.samples
+        model = keeping(self.loaded.model, folder)
+        threat, lowered = within_reach(model, self.threat, samples.x)
+        if lowered and self.first:
+            say(lowered)
 
         def tell(now: Progress) -> None:
             if self.first and (now.stage, now.done) == (CLEAN, 0):
@@ -69,9 +77,9 @@ class Job:
 
         with shown(progress and self.first) as watch:
             verdict = evaluate(
-                self.loaded.model,
+                model,
                 (samples.x, samples.y, samples.ids),
-                self.threat,
+                threat,
                 plan=self.plan,
                 store=folder,
                 seed=self.seed,
@@ -82,7 +90,7 @@ class Job:
                 precision=self.precision,
                 name=self.loaded.description,
                 data_name=self.data,
-                remarks={"command": shlex.join(["sparring", *sys.argv[1:]])},
+                remarks={"command": shlex.join(["sparring", *sys.argv[1:]])} | ({"access": lowered} if lowered else {}),
             )
         verdict = replace(verdict, classes=samples.classes or self.loaded.classes or ())
         if self.first:
@@ -125,7 +133,10 @@ def place(asked: Asked, job: Job, out: Path | None) -> Path:
         return out
     said = {key: value for key, value in asdict(asked).items() if value not in (None, ()) and key not in UNNAMED}
     threat = said.pop("threat", type(job.threat.space).__name__)
-    named = (said.pop("model"), threat, said.pop("plan", None), said.pop("attack", None), *said.pop("settings", ()))
+    called = said.pop("model")
+    if "://" in called:
+        called = called.partition("?")[0]  # pace and limits may change while a run goes on
+    named = (called, threat, said.pop("plan", None), said.pop("attack", None), *said.pop("settings", ()))
     parts = [*filter(None, named), *(f"{key}{value}" for key, value in said.items())]
     return Path("sparring-runs") / "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
 
@@ -163,7 +174,7 @@ def clear(folder: Path) -> None:
     if here().size > 1:
         raise InputError("--fresh is not for several processes at once; remove the folder first")
     if any((folder / name).is_file() for name in ("plan.json", RECORD)):
-        for name in OWN:
+        for name in (*OWN, FILE, f"{FILE}-wal", f"{FILE}-shm"):
             (folder / name).unlink(missing_ok=True)
         for name in ("rows", "adversarial"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -210,7 +221,7 @@ def _model(given: Any, name: str) -> LoadedModel:
 def _targets(threat: ThreatModel, loaded: LoadedModel, samples: Samples, device: torch.device) -> None:
     """Raise InputError where the threat names a class that the model does not have."""
     goal = threat.goal
-    if isinstance(goal, Targeted) and goal.label is not None:
+    if isinstance(goal, Targeted) and goal.label is not None and not isinstance(loaded.model, BlackBox):
         out, _ = ask(loaded.model, samples.x[:1].to(device))
         if isinstance(out, torch.Tensor) and out.ndim == 2 and not goal.label < out.shape[1]:
             raise InputError(f"the goal is class {goal.label}, and the model has classes 0 to {out.shape[1] - 1}")

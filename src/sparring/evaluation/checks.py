@@ -22,6 +22,7 @@ from sparring.evaluation.study import Ids, Places, Study
 from sparring.evaluation.verdict import Check
 from sparring.goals import ClassGoal
 from sparring.losses import cross_entropy, margin
+from sparring.models.blackbox import BlackBox
 from sparring.problem import Gradients, bind
 from sparring.random import Random
 from sparring.spaces import L0, L1, L2, Ball, Linf
@@ -42,6 +43,8 @@ def _examine(study: Study) -> Iterator[Check]:
     tally = study.tally()
     right = tally.ids[tally.right]
     few = spread(right, min(64, max(16, len(right) // 8)))
+    if isinstance(study.model, BlackBox):
+        yield from _answering(study.model)
     yield from _door(study)
     yield _confirmed(study)
     yield _weaker(study, tally)
@@ -54,6 +57,14 @@ def _examine(study: Study) -> Iterator[Check]:
         yield _unbounded(study, few)
         yield _grows(study, few)
         yield _further(study, tally)
+
+
+def _answering(model: BlackBox) -> Iterator[Check]:
+    """What asking took, and whether the same question always had the same answer."""
+    steady, text = model.troubles()
+    if text:
+        advice = "the model answers at random: a verdict on it holds for the answers that were kept, not for the next"
+        yield Check("the endpoint answers", steady, text, advice)
 
 
 def _door(study: Study) -> Iterator[Check]:

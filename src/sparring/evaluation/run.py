@@ -19,6 +19,7 @@ from sparring.evaluation.intake import Data, gather
 from sparring.evaluation.metrics import interval, spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
 from sparring.evaluation.progress import Clock, Watch, shown
+from sparring.evaluation.reach import keeping, within_reach
 from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE
 from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
@@ -59,9 +60,10 @@ def evaluate(
 ) -> Verdict:
     """Attack the model on every sample, and report how often it stays right.
 
-    `model` maps a batch to logits. `data` is `(x, y)`, `(x, y, ids)`, a Dataset, a DataLoader that does not shuffle, or
-    the address of one; inputs lie in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from
-    names to attacks; a limit of queries holds for each attack on its own. `curve` adds a search for the smallest
+    `model` maps a batch to logits; of one that only answers, as an `Endpoint` does, no more is asked than it gives.
+    `data` is `(x, y)`, `(x, y, ids)`, a Dataset, a DataLoader that does not shuffle, or the address of one; inputs lie
+    in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from names to attacks; a limit of
+    queries holds for each attack on its own. `curve` adds a search for the smallest
     perturbation on about 200 samples.
 
     With `precision`, samples are judged in a random order, each by the whole plan, until the 95 % interval of the
@@ -80,7 +82,6 @@ def evaluate(
     StoreError later only where the folder cannot be written.
     """
     question, world, where = as_threat(threat), world or here(), _device(model, device)
-    attacks = plan_for(plan, question)
     if world.size > 1 and store is None:
         raise InputError(f"{world.size} processes share this evaluation and need a store to meet in; give store=")
     if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size > 0)):
@@ -89,6 +90,9 @@ def evaluate(
         raise InputError(f"precision is {precision}; give a share such as 0.01, and the threat an eps")
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
+        model = keeping(model, store)
+        question, lowered = within_reach(model, question, samples.x)
+        attacks = plan_for(plan, question)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
         _enter(judged, samples, question, attacks, where)
         drawer = smallest(question) if curve and question.space.eps is not None else None
@@ -104,9 +108,9 @@ def evaluate(
             clock = Clock(watch, _stages(study))
             study = _judge(study, size, world, clock, precision)
             checks = _checks(study, world, clock)
-    environment = kept.noted("environment")
+    environment, said = kept.noted("environment"), {"access": lowered} if lowered else {}
     if environment is None:
-        kept.note("environment", environment := identity.environment(where) | dict(remarks or {}))
+        kept.note("environment", environment := identity.environment(where) | said | dict(remarks or {}))
     return Verdict(
         threat=question,
         plan=attacks,

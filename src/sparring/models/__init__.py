@@ -1,7 +1,9 @@
 """Models: around others, by name, small ones, and the door that they come in by."""
 
 from sparring.models.adaptive import BPDA, Featured, Guarded, Votes
+from sparring.models.blackbox import BlackBox, Function
 from sparring.models.checks import Finding, door, examine
+from sparring.models.endpoint import Endpoint
 from sparring.models.jpeg import JPEG
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
@@ -13,10 +15,13 @@ __all__ = [
     "BPDA",
     "JPEG",
     "Averaged",
+    "BlackBox",
     "Cast",
+    "Endpoint",
     "Ensemble",
     "Featured",
     "Finding",
+    "Function",
     "Guarded",
     "LoadedModel",
     "Model",

@@ -3,6 +3,8 @@
     file.py:factory   package.module:factory     a callable that returns the model
     file.pt2                                     a program that torch.export saved
     file.pt, file.ts                             a TorchScript program
+    http://HOST:PORT/v2/models/NAME              a model behind an address, which only answers; ?rate=50&queries=10000
+    file.yaml                                    a service with a shape of its own, as docs/endpoints.md says
     timm:NAME   torchvision:NAME   hf:NAME       a published model; ?pretrained=no, &classes=10, &weights=FILE
 
 Code runs only because the user named it as the model: a Python file, or one of the two archives, which are programs.
@@ -18,6 +20,7 @@ import torch
 from torch import nn
 
 from sparring.errors import ModelError
+from sparring.models.endpoint import load_endpoint
 from sparring.models.factory import build, said
 from sparring.models.hubs import HUBS, load_hub
 from sparring.models.loaded import LoadedModel
@@ -34,8 +37,8 @@ def load(name: str | PurePath) -> LoadedModel:
     """
     name = str(name)
     path = Path(name)
-    if name.startswith(("http://", "https://")):
-        raise ModelError(f"a model behind {name} comes with the black-box targets, not in this version")
+    if name.startswith(("http://", "https://")) or path.suffix in (".yaml", ".yml"):
+        return load_endpoint(name)
     if path.suffix == ".onnx" or name.startswith("onnx:"):
         raise ModelError(f"an ONNX model such as {name} comes with the black-box targets, not in this version")
     if name.partition(":")[0] in HUBS:
