@@ -203,7 +203,7 @@ def test_the_record_and_the_progress_say_how_it_went():
     assert heard[-1].figures == record.epochs[2].figures
     assert record.epochs[-1].figures == measure(model)
     assert record.epochs[2].loss < record.epochs[0].loss
-    assert (record.risk, record.images, len(record.epochs)) == ("Standard()", 100, 3)
+    assert (record.risk, record.images, len(record.epochs)) == ("Standard(smoothing=0.0)", 100, 3)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

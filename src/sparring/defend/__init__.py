@@ -1,7 +1,51 @@
 """Hardening: risks to minimise, and the loop that minimises them."""
 
-from sparring.defend.risks import AdversarialRisk, Risk, Standard, Trades
+from sparring.defend.distillation import ARD, RSLAD, AdaAD, Distilled, Smoothened, Tempered
+from sparring.defend.diversity import ADP, DVERGE, GAL, TRS
+from sparring.defend.fast import NFGSM, GradAlign
+from sparring.defend.growing import Growing
+from sparring.defend.multi_norm import MSD, MultiNorm
+from sparring.defend.noise import MACER, Gaussian, SmoothAdv
+from sparring.defend.risk import Risk
+from sparring.defend.risks import ALP, HAT, MART, MMA, AdversarialRisk, Standard, Trades
 from sparring.defend.train import Epoch, Holdout, TrainingRecord, train
+from sparring.defend.transferred import EnsembleAdversarial
+from sparring.defend.weights import AWP, SAM
 from sparring.progress import Step
 
-__all__ = ["AdversarialRisk", "Epoch", "Holdout", "Risk", "Standard", "Step", "Trades", "TrainingRecord", "train"]
+__all__ = [
+    "ADP",
+    "ALP",
+    "ARD",
+    "AWP",
+    "DVERGE",
+    "GAL",
+    "HAT",
+    "MACER",
+    "MART",
+    "MMA",
+    "MSD",
+    "NFGSM",
+    "RSLAD",
+    "SAM",
+    "TRS",
+    "AdaAD",
+    "AdversarialRisk",
+    "Distilled",
+    "EnsembleAdversarial",
+    "Epoch",
+    "Gaussian",
+    "GradAlign",
+    "Growing",
+    "Holdout",
+    "MultiNorm",
+    "Risk",
+    "SmoothAdv",
+    "Smoothened",
+    "Standard",
+    "Step",
+    "Tempered",
+    "Trades",
+    "TrainingRecord",
+    "train",
+]

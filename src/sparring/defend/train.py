@@ -11,7 +11,7 @@ from torch import nn
 
 from sparring.attack import Attack
 from sparring.batches import Data, shuffled, size_of
-from sparring.defend.risks import Risk
+from sparring.defend.risk import Risk
 from sparring.directions import cosine
 from sparring.errors import InputError, ModelError
 from sparring.guest import evaluating, modes_kept
