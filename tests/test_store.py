@@ -15,8 +15,8 @@ from known import mlp
 from sparring import attacks
 from sparring.errors import SpecError, StoreError
 from sparring.evaluation import evaluate
-from sparring.evaluation.folder import STALE, Folder
 from sparring.evaluation.identity import Answers, alike, fingerprint
+from sparring.folder import STALE, Folder
 from sparring.models import Cast
 
 

@@ -20,11 +20,11 @@ from sparring.cli.names import attack, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import Verdict, evaluate
-from sparring.evaluation.folder import Folder
 from sparring.evaluation.plan import PLANS, Plan
 from sparring.evaluation.progress import Progress, shown
 from sparring.evaluation.reach import keeping, within_reach
 from sparring.evaluation.rows import CLEAN
+from sparring.folder import Folder
 from sparring.goals import Targeted
 from sparring.models.asking import ask
 from sparring.models.blackbox import BlackBox

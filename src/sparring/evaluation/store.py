@@ -19,9 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sparring.errors import StoreError
-from sparring.evaluation.folder import Folder
 from sparring.evaluation.identity import Answers, alike
 from sparring.evaluation.rows import SCHEMA, Rows
+from sparring.folder import Folder
 
 Ids: TypeAlias = Int[np.ndarray, " m"]
 PART = re.compile(r"[a-z0-9-]+-([0-9a-f]{16})\.parquet")

@@ -17,8 +17,8 @@ from torch import Tensor
 from sparring import spec
 from sparring.attack import Attack
 from sparring.evaluation import metrics, report
-from sparring.evaluation.folder import Folder
 from sparring.evaluation.rows import CLEAN, CURVE, Rows
+from sparring.folder import Folder
 from sparring.threat import ThreatModel
 from sparring.types import Batch, Labels
 
