@@ -15,6 +15,7 @@ from sparring.defend import (
     ALP,
     AWP,
     HAT,
+    IBP,
     MACER,
     MART,
     MMA,
@@ -268,6 +269,26 @@ def test_static_models_and_the_model_itself_take_turns_as_the_attacked():
     assert {round(risk(model, x, y, seed).item(), 5) for seed in range(12)} == both
 
 
+def test_interval_bounds_of_two_planes_are_what_the_best_attack_finds():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(24, 2))
+    x = inputs()
+    y = model(x).argmax(1)
+    worst = AdversarialRisk(FGSM(), SPACE)(model, x, y)
+    torch.testing.assert_close(IBP(SPACE, clean=0.0)(model, x, y), worst)
+    both = IBP(SPACE, clean=0.3)(model, x, y)
+    torch.testing.assert_close(both, 0.3 * Standard()(model, x, y) + 0.7 * worst)
+
+
+def test_interval_bounds_begin_with_the_clean_loss_and_are_never_below_an_attack():
+    model, x, y = batch()
+    risk = IBP(SPACE, clean=0.5, hold=0.1, warm=0.5)
+    torch.testing.assert_close(risk.at(0.1)(model, x, y), Standard()(model, x, y))
+    assert [risk.at(share).clean for share in (0.0, 0.3, 0.5, 1.0)] == pytest.approx([1.0, 0.75, 0.5, 0.5])
+    assert IBP(SPACE, clean=0.0)(model, x, y) >= AdversarialRisk(PGD(20), SPACE)(model, x, y)
+
+
 def test_an_eps_grows_evenly_and_stops_at_its_own():
     risk = Growing(AdversarialRisk(BIM(3), SPACE), warm=0.5)
     eps = [risk.at(share).threat.space.eps for share in (0.0, 0.25, 0.5, 1.0)]
@@ -337,6 +358,7 @@ def risks(n: int = 16) -> list[Crafted | SAM | AWP]:
         Gaussian(0.1),
         SmoothAdv(attack, L2(0.1), 0.1),
         MACER(0.1, draws=2),
+        IBP(SPACE),
         SAM(Standard()),
         AWP(AdversarialRisk(attack, SPACE)),
         EnsembleAdversarial(attack, SPACE, (helper,)),
@@ -371,6 +393,9 @@ def test_a_risk_reaches_every_weight_leaks_nothing_and_moves_statistics_no_more_
         lambda: Growing(AdversarialRisk(PGD(2), Linf())),
         lambda: Growing(AdversarialRisk(PGD(2), SPACE), warm=0.0),
         lambda: MultiNorm(()),
+        lambda: IBP(L2(0.5)),
+        lambda: IBP(Linf()),
+        lambda: IBP(SPACE, hold=0.5, warm=0.2),
         lambda: EnsembleAdversarial(FGSM(), SPACE, ()),
         lambda: HAT(DeepFool(3), SPACE, mlp()),
     ],

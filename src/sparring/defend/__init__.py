@@ -1,10 +1,12 @@
 """Hardening: risks to minimise, and the loop that minimises them."""
 
-from sparring.defend.distillation import ARD, RSLAD, AdaAD, Distilled, Smoothened, Tempered
+from sparring.defend.carried import FreeAT, UniversalAT
+from sparring.defend.certified import IBP
+from sparring.defend.distillation import ARD, RSLAD, AdaAD, Distilled, MeanTeacher, Smoothened, Tempered
 from sparring.defend.diversity import ADP, DVERGE, GAL, TRS
 from sparring.defend.fast import NFGSM, GradAlign
 from sparring.defend.growing import Growing
-from sparring.defend.multi_norm import MSD, MultiNorm
+from sparring.defend.multi_norm import EAT, MSD, MultiNorm
 from sparring.defend.noise import MACER, Gaussian, SmoothAdv
 from sparring.defend.risk import Risk
 from sparring.defend.risks import ALP, HAT, MART, MMA, AdversarialRisk, Standard, Trades
@@ -19,8 +21,10 @@ __all__ = [
     "ARD",
     "AWP",
     "DVERGE",
+    "EAT",
     "GAL",
     "HAT",
+    "IBP",
     "MACER",
     "MART",
     "MMA",
@@ -34,10 +38,12 @@ __all__ = [
     "Distilled",
     "EnsembleAdversarial",
     "Epoch",
+    "FreeAT",
     "Gaussian",
     "GradAlign",
     "Growing",
     "Holdout",
+    "MeanTeacher",
     "MultiNorm",
     "Risk",
     "SmoothAdv",
@@ -47,5 +53,6 @@ __all__ = [
     "Tempered",
     "Trades",
     "TrainingRecord",
+    "UniversalAT",
     "train",
 ]

@@ -92,6 +92,11 @@ def pick(count: int, seed: int) -> int:
     return int(Random(seed, torch.zeros(1, dtype=torch.long), stream=STREAM).integers(count)[0])
 
 
+def chance(seed: int) -> float:
+    """One number from 0 up to 1, the same for the whole batch."""
+    return float(Random(seed, torch.zeros(1, dtype=torch.long), stream=STREAM).uniform()[0])
+
+
 def descending(attack: Attack, loss: Loss, who: str) -> Attack:
     """The attack with another loss to descend; raises InputError where it has none to set."""
     settings: Any = attack

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sparring.attack import Attack
 from sparring.defend.crafted import Away, Crafted, Objective, Threat, answers, descending, divergence, perturbed
+from sparring.defend.memory import Remembering
 from sparring.errors import InputError
+from sparring.guest import evaluating
 from sparring.losses import Point, cross_entropy
 from sparring.types import Batch, Labels, Logits, PerSample
 
@@ -174,6 +177,44 @@ class Smoothened(Crafted):
 
     def _teachers(self) -> tuple[nn.Module, nn.Module]:
         return self.robust, self.standard
+
+
+@dataclass(frozen=True)
+class MeanTeacher(Remembering, Crafted):
+    """Cross-entropy at x′, and how far the answer there is from that of the model's own past at x.
+
+    The teacher is the running average of the student's weights, with the student's running statistics. How strongly it
+    speaks (`weight`) is ours.
+
+    Reference: Zhang, Gao, Zhang, Zhou & Wu, "Alleviating robust overfitting of adversarial training with consistency
+    regularization", 2022, arXiv:2205.11744; Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017,
+    arXiv:1703.01780, equation (3).
+    """
+
+    attack: Attack
+    threat: Threat
+    weight: float = 1.0
+    decay: float = 0.99
+    """The share of the average that each batch leaves."""
+
+    def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
+        near = perturbed(self.attack, model, x, y, self.threat, seed)
+        with evaluating(model), torch.no_grad():
+            taught = functional_call(model, self._taught(model), (x,))
+
+        def weigh(other: nn.Module) -> Tensor:
+            out = other(near)
+            return F.cross_entropy(out, y) + self.weight * divergence(taught, out).mean()
+
+        return weigh
+
+    def _taught(self, model: nn.Module) -> dict[str, Tensor]:
+        """The average, moved towards the weights as they are; the first of them, in the beginning."""
+        held = self.memory.held
+        for name, weight in model.named_parameters():
+            now = weight.detach()
+            held[name] = held[name].lerp(now, 1 - self.decay) if name in held else now.clone()
+        return held
 
 
 class Beside(nn.Module):

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring.attack import Attack
-from sparring.defend.crafted import Crafted, Objective, Threat, answers, perturbed
+from sparring.defend.crafted import Crafted, Objective, Threat, answers, chance, perturbed
+from sparring.defend.memory import Remembering
 from sparring.directions import Sparse
 from sparring.errors import InputError
 from sparring.guest import evaluating
@@ -84,6 +85,45 @@ class MSD(Crafted):
         way = Sparse().update(uphill, None)[0] if isinstance(space, L1) else uphill
         eps = rows(space.eps, x) if isinstance(space.eps, Tensor) else space.eps
         return space.project(x, delta + self.rate / self.steps * eps * space.steepest(x, delta, way))
+
+
+@dataclass(frozen=True)
+class EAT(Remembering, Crafted):
+    """Cross-entropy under one of several attacks, drawn a batch: each as often as it has broken the model so far.
+
+    The shares of samples that each attack broke since training began are its odds. With an attack in L∞ and one in
+    L1, the model becomes robust in L2 as well, which lies between them. Of several processes, each keeps its own odds.
+
+    Reference: Croce & Hein, "Adversarial robustness against multiple lp-threat models at the price of one and how to
+    quickly fine-tune robust models to another threat model", ICML 2022, arXiv:2105.12508, section 4.
+    """
+
+    attacks: tuple[Pair, ...]
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise InputError("there are no attacks; give pairs, as in ((PGD(10), 'linf:8/255'), (PGD(10), 'l1:12'))")
+
+    def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
+        who = self.drawn(seed)
+        near = perturbed(self.attacks[who][0], model, x, y, self.attacks[who][1], seed)
+        broken = (answers(model, near).argmax(1) != y).sum().cpu()
+        tally = self._tally().clone()
+        tally[who] += torch.stack([broken, torch.tensor(len(x))])
+        self.memory.held["tally"] = tally
+        return lambda other: F.cross_entropy(other(near), y)
+
+    def drawn(self, seed: int) -> int:
+        """The attack for a batch: by odds that are even until each has had its turn."""
+        broken, seen = self._tally().double().unbind(1)
+        odds = broken / seen.clamp_min(1)
+        if bool((seen == 0).any()) or bool((odds == 0).all()):
+            odds = torch.ones_like(odds)
+        return int((odds.cumsum(0) <= chance(seed) * odds.sum()).sum())
+
+    def _tally(self) -> Tensor:
+        """For each attack: how many samples it broke, and how many it had."""
+        return self.memory.held.get("tally", torch.zeros(len(self.attacks), 2, dtype=torch.long))
 
 
 def heights(model: nn.Module, x: Batch, y: Labels) -> PerSample:
