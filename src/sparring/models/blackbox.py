@@ -19,6 +19,8 @@ Gives: TypeAlias = Literal["scores", "decisions"]
 Kind: TypeAlias = Literal["logits", "probabilities", "labels"]
 """What the numbers of an answer are."""
 
+SHY = 1e-3
+"""By what share a class that was not named is less likely than the last that was."""
 UNSEEN = 1e-37
 """The probability that stands for one that was rounded to zero, or was not said."""
 
@@ -95,7 +97,7 @@ class Reading:
         least = scores.min(1)
         if self.kind == "probabilities":
             left = np.clip(1 - np.where(known, said.scores, 0).sum(1), 0, 1) / max(self.classes - top, 1)
-            rest = np.minimum(left, least)
+            rest = np.minimum(left, (1 - SHY) * least)  # below it, or the winner would not be known
         else:
             rest = least - 1.0
         table = np.repeat(rest[:, None], self.classes + 1, 1)

@@ -87,6 +87,7 @@ class Exchange:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
+        self._idle: LifoQueue[http.client.HTTPConnection] = LifoQueue()
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{url!r} is no address of a server; write http://host:port/path")
@@ -94,8 +95,11 @@ class Exchange:
         self.name = f"{parts.scheme}://{parts.netloc}"
         self._secrets, self._manners, self._memory = secrets, manners, memory
         self._clock, self._sleep, self._dice = clock, sleep, random.Random()
-        self._idle: LifoQueue[http.client.HTTPConnection] = LifoQueue()
         self._lock, self._free, self._began = Lock(), 0.0, -1.0
+
+    def __del__(self) -> None:
+        while not self._idle.empty():
+            self._idle.get().close()
 
     def ask(
         self, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Reply], Value], inputs: int = 0
