@@ -26,6 +26,8 @@ class Entry:
     """The one shape of inputs that it was fitted to; None where it takes any."""
     sensitive: bool = False
     """Whether one answer that rounding turns around changes all that follows; layouts are compared in float64 then."""
+    written: bool = True
+    """Whether its settings can be written as JSON; not where they hold a model."""
     heavy: bool = False
     """Whether its laws take so long that all of them belong to the slow set."""
 

@@ -297,6 +297,8 @@ def test_settings_survive_json(entry, space):
 
     from sparring import spec
 
+    if not entry.written:
+        pytest.skip("its settings hold a model")
     text = json.dumps(spec.write(entry.attack), allow_nan=False)
     assert spec.read(json.loads(text)) == entry.attack
 

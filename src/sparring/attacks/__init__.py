@@ -22,6 +22,7 @@ from sparring.attacks.fab import FAB
 from sparring.attacks.feature_match import FeatureMatch
 from sparring.attacks.fmn import FMN
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
+from sparring.attacks.genetic import GenAttack, OnePixel
 from sparring.attacks.geoda import GeoDA
 from sparring.attacks.grid import Grid, WorstOf
 from sparring.attacks.homotopy import Homotopy
@@ -29,6 +30,7 @@ from sparring.attacks.hopskipjump import QEBA, HopSkipJump, TangentAttack
 from sparring.attacks.jsma import JSMA
 from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
+    TREMBA,
     Generated,
     Universal,
     fit_advgan,
@@ -41,16 +43,19 @@ from sparring.attacks.learned import (
 from sparring.attacks.nattack import NAttack
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.opt import OPT, SignOPT
+from sparring.attacks.parsimonious import Parsimonious
 from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.pointwise import Pointwise
+from sparring.attacks.prior import PRGF
 from sparring.attacks.rays import RayS
 from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.signflip import SignFlip
 from sparring.attacks.signhunter import SignHunter
 from sparring.attacks.simba import SimBA, SimBADCT
+from sparring.attacks.sparse_rs import SparseRS
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
@@ -77,6 +82,7 @@ from sparring.attacks.transformed import BSR, DIFGSM, SIA, SSA, TIFGSM, Admix
 from sparring.attacks.triangle import TriangleAttack
 from sparring.attacks.trust_region import TrustRegion
 from sparring.attacks.vfga import FGA, VFGA
+from sparring.attacks.zoo import ZOO
 
 __all__ = [
     "ACG",
@@ -118,6 +124,7 @@ __all__ = [
     "PGN",
     "PIFGSM",
     "PMA",
+    "PRGF",
     "QEBA",
     "RFGSM",
     "SIA",
@@ -126,9 +133,11 @@ __all__ = [
     "SPSA",
     "SSA",
     "TIFGSM",
+    "TREMBA",
     "VFGA",
     "VMIFGSM",
     "VNIFGSM",
+    "ZOO",
     "Admix",
     "AllTargets",
     "Alternating",
@@ -151,6 +160,7 @@ __all__ = [
     "FrankWolfe",
     "FromData",
     "Full",
+    "GenAttack",
     "Generated",
     "GeoDA",
     "Grid",
@@ -163,6 +173,8 @@ __all__ = [
     "Near",
     "Nearest",
     "NewtonFool",
+    "OnePixel",
+    "Parsimonious",
     "PerCAL",
     "Pointwise",
     "PreGradientFGSM",
@@ -177,6 +189,7 @@ __all__ = [
     "SimBA",
     "SimBADCT",
     "SparseFool",
+    "SparseRS",
     "Square",
     "Stage",
     "Staged",

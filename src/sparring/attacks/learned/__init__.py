@@ -3,6 +3,7 @@
 from sparring.attacks.learned.advgan import fit_advgan, fit_advgan_plus
 from sparring.attacks.learned.gap import fit_gap, fit_gap_universal
 from sparring.attacks.learned.generated import Generated
+from sparring.attacks.learned.latent import TREMBA
 from sparring.attacks.learned.networks import Decoder, Residual
 from sparring.attacks.learned.objectives import Clipped, log_cross_entropy
 from sparring.attacks.learned.recipe import FitRecord
@@ -11,6 +12,7 @@ from sparring.attacks.learned.uap import fit_uap
 from sparring.attacks.learned.universal import Universal
 
 __all__ = [
+    "TREMBA",
     "Clipped",
     "Decoder",
     "FitRecord",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparring.errors import InputError
-from sparring.types import Batch
+from sparring.types import Batch, Delta
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Residual:
     def __post_init__(self) -> None:
         _check(self.shape)
 
-    def build(self) -> nn.Module:
-        """The network, with fresh weights from torch's generator."""
+    def build(self) -> "Hourglass":
+        """The network, an `Hourglass`, with fresh weights from torch's generator."""
         w = self.width
         down = [_Layer(self.shape[0], w), _Layer(w, 2 * w, stride=2), _Layer(2 * w, 4 * w, stride=2)]
-        return _Hourglass(
+        return Hourglass(
             down, [_Block(4 * w) for _ in range(self.blocks)], [_Layer(4 * w, 2 * w), _Layer(2 * w, w)], self.shape
         )
 
@@ -99,21 +99,29 @@ class _Block(nn.Module):
         return h + self.inside(h)
 
 
-class _Hourglass(nn.Module):
-    """The residual generator."""
+class Hourglass(nn.Module):
+    """The residual generator: a code of an image, and the perturbation that the code stands for."""
 
     def __init__(self, down: list[_Layer], blocks: list[_Block], up: list[_Layer], shape: tuple[int, ...]):
         super().__init__()
         self.down, self.blocks, self.up = nn.ModuleList(down), nn.Sequential(*blocks), nn.ModuleList(up)
         self.last = nn.Conv2d(down[0][0].out_channels, shape[0], 3, padding=1)  # pyright: ignore[reportArgumentType]
+        self.size = (shape[1], shape[2])
 
     def forward(self, x: Batch) -> Batch:
-        h, sizes = 2 * x - 1, list[torch.Size]()
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Batch) -> Tensor:
+        """Channels × a quarter of the height × a quarter of the width, of each image."""
+        h = 2 * x - 1
         for layer in self.down:
-            sizes.append(h.shape[2:])
             h = layer(h)
-        h = self.blocks(h)
-        for layer, size in zip(self.up, reversed(sizes[1:]), strict=True):
+        return h
+
+    def decode(self, h: Tensor) -> Delta:
+        """The perturbation, in [-1, 1], that a code stands for."""
+        h, halves = self.blocks(h), (-(-self.size[0] // 2), -(-self.size[1] // 2))
+        for layer, size in zip(self.up, (halves, self.size), strict=True):
             h = layer(F.interpolate(h, size=size))
         return self.last(h).tanh()
 
