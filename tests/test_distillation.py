@@ -11,7 +11,7 @@ from sparring.attacks import APGD, FGSM, PGD, DeepFool
 from sparring.defend import ARD, RSLAD, AdaAD, AdversarialRisk, Distilled, Risk, Smoothened, Tempered
 from sparring.defend.distillation import Beside
 from sparring.losses import cross_entropy, dlr, margin, scaled_cross_entropy
-from trained import EPS, student, held_out
+from trained import EPS, held_out, student
 
 SPACE = Linf(0.05)
 

@@ -120,7 +120,8 @@ class DVERGE(Crafted):
             raise InputError("DVERGE distils a layer, and none is named; give names as in model.named_modules()")
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
-        guide = x[draws(x, seed).uniform().argsort(stable=True)]
+        order = draws(x, seed).uniform().argsort(stable=True)
+        guide = x.index_copy(0, order, x[order.roll(1)])  # each sample's is another one
         layer = self.layers[pick(len(self.layers), seed)]
         hidden: list[Batch] = []
         for member in members(model):
