@@ -30,6 +30,12 @@ class Step:
     """Seconds since the start."""
     finished: bool = False
     """Whether the epoch is over, and measured."""
+    begun: int = 0
+    """Images seen before this process took the training up."""
+    rate: float = 0.0
+    """The learning rate."""
+    alarm: str = ""
+    """What has gone wrong in this epoch, in a sentence."""
 
 
 Watch: TypeAlias = Callable[[Step], None]
@@ -56,19 +62,24 @@ def shown(progress: bool | Watch) -> Generator[Watch, None, None]:
             def look(now: Step) -> None:
                 what = f"epoch {now.epoch} of {now.epochs}"
                 bars.update(task, description=what, completed=now.done, total=now.total, said=said(now))
+                if now.finished and now.alarm:
+                    bars.console.print(f"{what}: {now.alarm}", markup=False)
 
             yield look
 
 
 def _line(now: Step) -> None:
     """Progress as plain lines."""
-    if now.finished:
+    if now.finished and now.alarm:
+        print(f"epoch {now.epoch} of {now.epochs}, {said(now)}; {now.alarm}", file=sys.stderr, flush=True)
+    elif now.finished:
         print(f"epoch {now.epoch} of {now.epochs}, {said(now)}", file=sys.stderr, flush=True)
 
 
 def said(now: Step) -> str:
     """Loss, what was measured, speed and time left, in words."""
     figures = "".join(f", {name} {100 * value:.1f} %" for name, value in now.figures.items())
-    left = round(now.elapsed / now.done * (now.total - now.done))
-    speed = now.done / max(now.elapsed, 1e-9)
+    fresh = max(now.done - now.begun, 1)
+    left = round(now.elapsed / fresh * (now.total - now.done))
+    speed = fresh / max(now.elapsed, 1e-9)
     return f"loss {now.loss:.2f}{figures}, {speed:.0f}/s, {left // 60}:{left % 60:02d} left"

@@ -1,136 +1,108 @@
 """The training loop. It takes a risk, and knows nothing of attacks."""
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sparring.attack import Attack
-from sparring.batches import Data, shuffled, size_of
-from sparring.defend.risk import Risk
-from sparring.directions import cosine
-from sparring.errors import InputError, ModelError
-from sparring.guest import evaluating, modes_kept
+from sparring.batches import Data, size_of
+from sparring.defend.alarms import Alarms
+from sparring.defend.augment import Augment
+from sparring.defend.averaging import Average
+from sparring.defend.checkpoint import Checkpoints, identity
+from sparring.defend.course import Course
+from sparring.defend.hardware import Hardware
+from sparring.defend.held_out import Holdout as Holdout
+from sparring.defend.held_out import Measure
+from sparring.defend.interrupt import heeding
+from sparring.defend.loop import Recipe
+from sparring.defend.record import Epoch as Epoch
+from sparring.defend.record import TrainingRecord as TrainingRecord
+from sparring.defend.risk import Risk, as_risk
+from sparring.defend.schedules import Schedule
+from sparring.defend.schedules import one_cycle as one_cycle
+from sparring.defend.together import together
+from sparring.errors import InputError
+from sparring.guest import modes_kept
 from sparring.progress import Step, Watch, shown
-from sparring.spaces import Space
-from sparring.threat import ThreatModel
 from sparring.types import Batch, Labels
 
-Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the data."""
-
-    loss: float
-    rate: float
-    """The learning rate of its last batch."""
-    seconds: float
-    figures: Mapping[str, float] = field(default_factory=dict[str, float])
-    """What `measure` said after it."""
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """What was minimised, on how many images, and how it went."""
-
-    risk: str
-    images: int
-    seed: int
-    epochs: tuple[Epoch, ...]
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """A measure of training: accuracy on held-out samples, as they are and under an attack."""
-
-    x: Batch
-    y: Labels
-    attack: Attack
-    threat: ThreatModel | Space | str
-    seed: int = 0
-
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        result = self.attack(model, self.x, self.y, self.threat, seed=self.seed)
-        wrong = result.success & (result.distance == 0)
-        return {"clean": 1 - wrong.double().mean().item(), "robust": 1 - result.success.double().mean().item()}
+TELL, PLAIN = Alarms(), Hardware()
 
 
 def train(
     model: nn.Module,
     data: Data,
-    risk: Risk,
+    risk: Risk | Callable[[nn.Module, Batch, Labels, int], Tensor],
     *,
     epochs: int = 10,
     batch_size: int = 128,
     rate: float = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    decay: float | None = None,
+    schedule: Schedule = one_cycle,
+    clip: float | None = None,
+    augment: Sequence[Augment] = (),
+    average: Average | None = None,
     seed: int = 0,
     measure: Measure | None = None,
+    keep: Literal["last", "best"] = "last",
+    alarms: Alarms = TELL,
+    folder: str | Path | None = None,
+    minutes: float = 5.0,
+    hardware: Hardware = PLAIN,
+    track: Sequence[Watch] = (),
     progress: bool | Watch = False,
 ) -> TrainingRecord:
     """Minimise the risk over the parameters of `model` that ask for gradients, in place.
 
-    `data` is a pair (x, y) or a dataset of such pairs. The order of the samples follows from `seed` alone. The learning
-    rate climbs to `rate` over the first tenth of the batches and falls to zero along half a cosine. `optimizer` is
-    called as `optimizer(parameters, lr=rate)`. `measure` looks at the model after every epoch, in evaluation mode;
-    `progress` is True for a display on the terminal, or a callable that is told of every batch. The model's modes and
-    the global random state end as they began. Raises InputError where nothing can be trained, and ModelError where the
-    loss is no longer a number.
+    `data` is a pair (x, y) or a dataset of such pairs. The order of the samples, and every random draw, follow from
+    `seed`. The learning rate is `rate` times what `schedule` says, which climbs over the first tenth of the batches
+    and falls to zero along half a cosine. `optimizer` is called as `optimizer(parameters, lr=rate)`; with `decay` it
+    is given that weight decay for the weights, and none for biases and normalisation. `clip` bounds the gradient's
+    norm. With `average` what is measured and kept is the average of the weights.
+
+    `measure` looks at the model after every epoch, in evaluation mode: a `Holdout`, say. `keep` says whether the model
+    ends with its last weights or with those that had the highest robust accuracy there.
+
+    With a `folder`, the state is kept there after every epoch and every so many `minutes`. Killed at any moment, the
+    same call goes on and ends, on one device, in the same weights to the bit; Ctrl-C ends after the step under way.
+    The folder then holds `weights.safetensors`, `best.safetensors` and `training.json`. Under torchrun, every process
+    calls this alike, with the model on its own device, and `batch_size` is that of all together.
+
+    `progress` is True for a display on the terminal, or a callable that is told of every batch, as each of `track` is.
+    The model's modes and the global random state end as they began. Raises InputError where nothing can be trained,
+    StoreError where the folder holds another training, and ModelError where the loss is no longer a number.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
     size = size_of(data)
-    if not parameters:
+    if not trained:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
         )
-    device, batches = parameters[0].device, -(-size // batch_size)
-    descent = optimizer(parameters, lr=rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda t: one_cycle(t, epochs * batches))
-    record: list[Epoch] = []
-    start = time.monotonic()
-
-    def step(epoch: int, seen: int, loss: float, figures: Mapping[str, float]) -> Step:
-        done, elapsed = epoch * size + seen, time.monotonic() - start
-        return Step(epoch + 1, epochs, done, epochs * size, loss, figures, elapsed)
-
-    def one_epoch(epoch: int, watch: Watch) -> Epoch:
-        began, total, seen = time.monotonic(), 0.0, 0
-        figures = record[-1].figures if record else {}
-        last = rate
-        model.train()
-        for index, (x, y) in enumerate(shuffled(data, batch_size, seed, epoch)):
-            loss = risk(model, x.to(device), y.to(device), seed + (epoch * batches + index << 32))
-            descent.zero_grad()
-            loss.backward()
-            descent.step()
-            last = float(schedule.get_last_lr()[0])
-            schedule.step()
-            total, seen = total + loss.item() * len(x), seen + len(x)
-            watch(step(epoch, seen, total / seen, figures))
-        if not math.isfinite(total):
-            raise ModelError(f"the loss is {total} in epoch {epoch + 1}; lower the rate, which is {rate:g}")
-        with evaluating(model):
-            figures = measure(model) if measure is not None else {}
-        watch(replace(step(epoch, seen, total / size, figures), finished=True))
-        return Epoch(total / size, last, time.monotonic() - began, figures)
-
-    with shown(progress) as watch, modes_kept(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for epoch in range(epochs):
-            record.append(one_epoch(epoch, watch))
-    descent.zero_grad()
-    return TrainingRecord(repr(risk), size, seed, tuple(record))
+    if keep == "best" and measure is None:
+        raise InputError("the best weights cannot be told without a measure; give one, such as a Holdout")
+    recipe = Recipe(epochs, batch_size, rate, optimizer, decay, schedule, clip, tuple(augment), average, seed)
+    device, wanted = trained[0].device, as_risk(risk)
+    checkpoints = None
+    if folder is not None:
+        checkpoints = Checkpoints(
+            folder, identity(model, data, wanted, vars(recipe) | {"precision": hardware.precision})
+        )
+    with together(device) as processes, heeding(checkpoints is not None) as interrupted, modes_kept(model):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            course = Course(model, data, wanted, recipe, hardware, processes, checkpoints, measure, alarms)
+            speaks = processes.first
+            with shown(progress if speaks else False) as watch:
+                course.run(lambda now: tell([watch, *track], now) if speaks else None, interrupted, 60 * minutes)
+        return course.finish(repr(risk), keep)
 
 
-def one_cycle(t: int, steps: int) -> float:
-    """The share of the learning rate at step `t`: a climb over the first tenth, then half a cosine down to zero."""
-    warm = max(1, steps // 10)
-    return (t + 1) / warm if t < warm else cosine(1.0, 0.0, t - warm, max(steps - warm, 2))
+def tell(watches: Sequence[Watch], now: Step) -> None:
+    """Let everybody know."""
+    for watch in watches:
+        watch(now)
