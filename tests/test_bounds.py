@@ -1,12 +1,16 @@
 """Bounds hold whatever they bound: each law is a search for a point outside of them."""
 
+import copy
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparring.bounds import bounds, propagate, trace, worst_logits
+from sparring.bounds import around, best_margins, bounds, hold, margins, propagate, trace, worst_logits
 from sparring.errors import ModelError
+from sparring.geometry import dual
 
 
 class Residual(nn.Module):
@@ -196,3 +200,100 @@ def test_a_model_that_mixes_samples_is_refused():
 
     with pytest.raises(ModelError, match=r"'mean' in the model .* mixes samples"):
         trace(Mixing(), torch.rand(4, 3))
+
+
+def region(x: Tensor, eps: float, p: float = math.inf):
+    return around(x, torch.full((len(x),), eps, dtype=x.dtype), p, (0.0, 1.0))
+
+
+def extremes(model: nn.Module, x: Tensor, eps: float, p: float, count: int = 40):
+    """Points of a ball inside the box, many of them at its edge."""
+    generator = torch.Generator().manual_seed(4)
+    for i in range(count):
+        push = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        if i % 2:
+            middle = x.clone().requires_grad_(True)
+            z = model(middle)
+            push = torch.autograd.grad((z[:, i % z.shape[1]] - z[:, (i + 1) % z.shape[1]]).sum(), middle)[0]
+        if p == math.inf:
+            push = eps * push.sign()
+        elif p == 2:
+            push = eps * push / push.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+        else:
+            far = push.flatten(1).abs().argmax(1, keepdim=True)
+            push = eps * torch.zeros_like(push).flatten(1).scatter(1, far, push.flatten(1).sign().gather(1, far))
+        yield (x + push.reshape(x.shape)).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("p", "eps"), [(math.inf, 0.01), (math.inf, 0.1), (2, 0.3), (1, 0.8)])
+@pytest.mark.parametrize("name", NETS)
+def test_no_point_of_the_ball_is_below_its_linear_bounds(name, p, eps):
+    model, x = net(name)
+    model, x = model.double(), x.double()
+    y = model(x).argmax(1)
+    tape, ball = trace(model, x), region(x, eps, p)
+    held = hold(tape, ball, linear=True)
+    least = margins(tape, ball, held, y)
+    best = best_margins(tape, ball, held, y, steps=3)
+    assert (best >= least - 1e-9).all()
+    for point in extremes(model, x, eps, p):
+        values = [point]
+        for step in tape.steps[1:]:
+            values.append(step(*(values[i] for i in step.inputs)))
+        for value, (low, high) in zip(values, held.ends, strict=True):
+            assert (value >= low - 1e-9).all()
+            assert (value <= high + 1e-9).all()
+        z = values[tape.last]
+        assert (z.gather(1, y[:, None]) - z >= best - 1e-9).all()
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_linear_bounds_of_an_affine_model_are_its_exact_margins(p):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 5)).double()
+        x = 0.5 + 0.01 * torch.rand(4, 2, 6, 6, dtype=torch.double)
+    model.requires_grad_(False)
+    y = torch.tensor([0, 1, 2, 3])
+    tape = trace(model, x)
+    ball = around(x, torch.full((4,), 0.1, dtype=torch.double), p, (-9.0, 9.0))
+    found = margins(tape, ball, hold(tape, ball, linear=True), y)
+    matrix = torch.func.jacrev(lambda v: model(v[None])[0])(x[0]).flatten(1)
+    z = model(x)
+    exact = (z.gather(1, y[:, None]) - z) - 0.1 * (matrix[y][:, None] - matrix).norm(p=dual(p), dim=2)
+    torch.testing.assert_close(found, exact)
+
+
+def test_linear_bounds_are_tighter_than_intervals_on_a_deep_net():
+    model, x = net("residual")
+    y = model(x).argmax(1)
+    tape, ball = trace(model, x), region(x, 0.02)
+    loose = hold(tape, ball, linear=False)
+    tight = hold(tape, ball, linear=True)
+    widths = [(held.ends[tape.last][1] - held.ends[tape.last][0]).mean() for held in (tight, loose)]
+    assert margins(tape, ball, tight, y).mean() > margins(tape, ball, loose, y).mean()
+    assert widths[0] <= widths[1]
+
+
+def test_rounding_is_allowed_for_and_covers_what_float32_does():
+    model, x = net("residual")
+    tape = trace(model, x)
+    held = hold(tape.to(torch.double), region(x.double(), 0.0), linear=False, unit=2**-24)
+    low, high = held.ends[tape.last]
+    exact = copy.deepcopy(model).double()(x.double())
+    wrong = (model(x).double() - exact).abs()
+    assert (wrong > 0).any()
+    assert (wrong <= (high - low) / 2).all()
+    assert (high - low).max() < 1e-2
+
+
+def test_linear_bounds_can_be_trained_by():
+    model, x = net("residual")
+    model.requires_grad_(True)
+    y = model(x).argmax(1)
+    low, high = (x - 0.02).clamp(0, 1), (x + 0.02).clamp(0, 1)
+    _, loose = worst_logits(model, x, y, low, high)
+    _, tight = worst_logits(model, x, y, low, high, linear=True)
+    assert tight.sum() < loose.sum()
+    F.cross_entropy(tight, y).backward()
+    assert all(p.grad is not None for p in model.parameters())

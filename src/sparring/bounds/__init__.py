@@ -1,7 +1,24 @@
 """Bounds of what a model can answer while its input moves: from below, for certificates and for training by them."""
 
+from sparring.bounds.alpha import best_margins
 from sparring.bounds.intervals import Interval, propagate
+from sparring.bounds.regions import Region, around
 from sparring.bounds.tape import Tape, trace
-from sparring.bounds.worst import bounds, worst_logits
+from sparring.bounds.tighten import Held, hold, margins
+from sparring.bounds.worst import bounds, least_margins, worst_logits
 
-__all__ = ["Interval", "Tape", "bounds", "propagate", "trace", "worst_logits"]
+__all__ = [
+    "Held",
+    "Interval",
+    "Region",
+    "Tape",
+    "around",
+    "best_margins",
+    "bounds",
+    "hold",
+    "least_margins",
+    "margins",
+    "propagate",
+    "trace",
+    "worst_logits",
+]

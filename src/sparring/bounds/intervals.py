@@ -48,7 +48,7 @@ def interval(step: Step, inputs: Sequence[Interval]) -> Interval:
         return step(*lows), step(*highs)
     if affine(step):
         middle = step(*((low + high) / 2 for low, high in inputs))
-        spread = _reach(step, [(high - low) / 2 for low, high in inputs])
+        spread = reach(step, [(high - low) / 2 for low, high in inputs])
         return middle - spread, middle + spread
     if step.name in KINKED or step.name in SMOOTH or step.name in {"exp", "square", "pow"}:
         return curve_interval(step, *inputs[0])
@@ -57,7 +57,7 @@ def interval(step: Step, inputs: Sequence[Interval]) -> Interval:
     raise ModelError(f"no interval is known for {step.name!r} as called in {step.where}")
 
 
-def _reach(step: Step, spreads: list[Tensor]) -> Tensor:
+def reach(step: Step, spreads: list[Tensor]) -> Tensor:
     """How far an affine step's outcome can be from its middle: |A| times the inputs' half widths."""
     if step.name == "batch_norm":
         _, scale, shift = step.args
