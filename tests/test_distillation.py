@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from known import inputs, mlp
+from small_models import EPS, held_out, student
 from sparring import InputError, Linf, evaluate
 from sparring.attacks import APGD, FGSM, PGD, DeepFool
 from sparring.defend import ARD, RSLAD, AdaAD, AdversarialRisk, Distilled, Risk, Smoothened, Tempered
 from sparring.defend.distillation import Beside
 from sparring.losses import cross_entropy, dlr, margin, scaled_cross_entropy
-from trained import EPS, held_out, student
 
 SPACE = Linf(0.05)
 

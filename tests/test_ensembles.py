@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from known import inputs, mlp
+from small_models import EPS, fitted, held_out
 from sparring import InputError, Linf
 from sparring.attack import Transfer
 from sparring.attacks import FGSM, PGD, DeepFool
@@ -16,7 +17,6 @@ from sparring.defend import ADP, DVERGE, GAL, TRS, Risk, Standard
 from sparring.models import Ensemble
 from sparring.models.adaptive import Votes
 from sparring.models.small import mnist_mlp
-from trained import EPS, fitted, held_out
 
 SPACE = Linf(0.05)
 
