@@ -199,7 +199,7 @@ def detector(b: Bench) -> Row:
     def passes(at: torch.Tensor) -> str:
         with torch.no_grad():
             out = guarded(at)
-        fooled = (out[:, :-1].argmax(1) != b.y) & (out[:, -1] <= 0)
+        fooled = (out.argmax(1) != b.y) & (out.argmax(1) < out.shape[1] - 1)
         return f"{100 * (1 - fooled.float().mean()):.0f}"
 
     bare = passes(b.through(b.model))

@@ -168,17 +168,26 @@ class Mean(nn.Module):
         return 40 * (x.flatten(1).mean(1) - 0.5).abs() - 0.8
 
 
+def test_a_guarded_model_has_one_class_more_and_names_it_where_it_rejects():
+    model, x, y = batch()
+    out = Guarded(model, lambda x: x[:, 0, 0, 0] - x[:, 0, 0, 0].median())(x)
+    assert torch.equal(out[:, :-1], model(x))
+    assert torch.equal(out.argmax(1) == 5, x[:, 0, 0, 0] > x[:, 0, 0, 0].median())
+    kept = out.argmax(1) < 5
+    assert torch.equal(out.argmax(1)[kept], y[kept])
+
+
 def test_a_detector_is_evaded_by_the_goal_and_not_by_looking_away():
     model, x, y = batch()
     guarded = Guarded(model, Mean())
-    assert (guarded(x)[:, -1] <= 0).all()
+    assert (guarded(x).argmax(1) == y).all()
     blind = FGSM(margin)(model, x, y, Linf(0.15))
-    caught = (model(blind.x).argmax(1) != y) & (guarded(blind.x)[:, -1] > 0)
+    caught = (model(blind.x).argmax(1) != y) & (guarded(blind.x).argmax(1) == 5)
     assert caught.any()
     threat = ThreatModel(Linf(0.15), Unrejected())
     aware = restarts(PGD(40, loss=margin), 2)(guarded, x, y, threat)
     out = guarded(aware.x)
-    assert torch.equal((out[:, :-1].argmax(1) != y) & (out[:, -1] <= 0), aware.success)
+    assert torch.equal((out.argmax(1) != y) & (out.argmax(1) < 5), aware.success)
     unseen = (model(blind.x).argmax(1) != y) & ~caught
     assert aware.success.sum() > unseen.sum()
     assert aware.success.float().mean() > 0.8
@@ -190,7 +199,7 @@ def test_the_detectors_goal_holds_with_other_rules_spaces_and_levels_of_access()
     target = (y + 1) % 5
     aimed = PGD(30, loss=margin)(guarded, x, target, ThreatModel(Linf(0.3), Unrejected(Targeted(), weight=2.0)))
     out = guarded(aimed.x)
-    assert torch.equal((out[:, :-1].argmax(1) == target) & (out[:, -1] <= 0), aimed.success)
+    assert torch.equal(out.argmax(1) == target, aimed.success)
     assert aimed.success.any()
     scores = ThreatModel(L2(1.0), Unrejected(), access=Access.SCORES)
     assert Square(100)(guarded, x, y, scores).success.any()
@@ -242,5 +251,5 @@ def test_pieces_compose_with_each_other_and_with_any_space():
     for space in (Linf(0.2), L2(1.5), Flow(1.5)):
         result = PGD(20, loss=margin)(defended, x, y, ThreatModel(space, Unrejected()))
         out = defended(result.x)
-        assert torch.equal((out[:, :-1].argmax(1) != y) & (out[:, -1] <= 0), result.success)
+        assert torch.equal((out.argmax(1) != y) & (out.argmax(1) < 5), result.success)
     assert PGD(20, loss=cross_entropy)(defended.model, x, y, Linf(0.2)).success.any()

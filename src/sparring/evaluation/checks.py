@@ -16,6 +16,7 @@ from sparring import models
 from sparring.attack import Attack, Transfer
 from sparring.attacks import APGD, PGD, Square
 from sparring.errors import ModelError
+from sparring.evaluation.defences import attacked_through
 from sparring.evaluation.metrics import Tally, spread
 from sparring.evaluation.rows import ATTACK, CONFIRM, CURVE
 from sparring.evaluation.study import Ids, Places, Study
@@ -46,6 +47,7 @@ def _examine(study: Study) -> Iterator[Check]:
     if isinstance(study.model, BlackBox):
         yield from _answering(study.model)
     yield from _door(study)
+    yield from attacked_through(study)
     yield _confirmed(study)
     yield _weaker(study, tally)
     if study.drawer is not None:

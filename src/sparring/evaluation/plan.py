@@ -8,6 +8,7 @@ from typing import TypeAlias
 from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
 from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, Square, Staged, autoattack
 from sparring.errors import InputError
+from sparring.evaluation.plan_margins import by_margin, names_a_class
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
 from sparring.spaces import L0, L1, L2, Ball, Linf
@@ -26,7 +27,8 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(plan, str):
         if plan not in PLANS:
             raise InputError(f"unknown plan {plan!r}; known are {', '.join(PLANS)}")
-        allowed = {name: one for name, one in PLANS[plan](threat).items() if one.access <= threat.access}
+        wanted = PLANS[plan](threat) if names_a_class(threat) else by_margin(plan, threat)
+        allowed = {name: one for name, one in wanted.items() if one.access <= threat.access}
         if not allowed:
             raise InputError(
                 f"no attack of the plan {plan!r} works in {type(threat.space).__name__} with access to "

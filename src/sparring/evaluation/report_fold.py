@@ -16,6 +16,7 @@ from sparring.evaluation.report_numbers import distance
 from sparring.evaluation.report_view import AttackLine, Check, Curve, Proportion, Question, Sample, View
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE, Rows
 from sparring.goals import Targeted, Untargeted
+from sparring.outputs import Unrejected
 from sparring.spaces import L0, L1, L2, Ball, Linf, Space
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Labels
@@ -133,7 +134,9 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
     if eps is not None:
         limit = LIMITS.get(type(space), f"The attacker moves within {_code(space)}").format(noun=noun, eps=size)
     wants = "any wrong class" if target is None else f"“{target}”"
-    if not isinstance(goal, Targeted | Untargeted):
+    if goal == Unrejected():
+        wants = "any wrong class, and not to be rejected"
+    elif not isinstance(goal, Targeted | Untargeted):
         wants = _code(goal)
     elif goal.confidence:
         wants += f", by a lead of {goal.confidence:g}"

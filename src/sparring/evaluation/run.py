@@ -15,6 +15,7 @@ from sparring.data import Samples
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
 from sparring.evaluation.checks import examine
+from sparring.evaluation.defences import adapted
 from sparring.evaluation.intake import Data, gather
 from sparring.evaluation.metrics import interval, spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
@@ -81,7 +82,7 @@ def evaluate(
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
     """
-    question, world, where = as_threat(threat), world or here(), _device(model, device)
+    question, world, where = adapted(as_threat(threat), model), world or here(), _device(model, device)
     if world.size > 1 and store is None:
         raise InputError(f"{world.size} processes share this evaluation and need a store to meet in; give store=")
     if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size > 0)):

@@ -69,10 +69,14 @@ class Votes(nn.Module):
 
 
 class Guarded(nn.Module):
-    """A model and the detector beside it: its logits, and in the last column the detector's score.
+    """A model and the detector beside it, as a model of one class more: its last logit wins where it rejects.
 
-    The detector answers one number a sample, above 0 where it rejects; `threshold` is taken off first. Its goal is
-    `Unrejected`.
+    The detector answers one number a sample, above 0 where it rejects; `threshold` is taken off first. Added to the
+    highest logit it is the logit of the class "rejected", so that argmax is the whole's answer. Its goal is
+    `Unrejected`; to `Untargeted`, a rejected input counts as a broken one.
+
+    Reference: Carlini & Wagner, "Adversarial examples are not easily detected: bypassing ten detection methods", AISec
+    2017, arXiv:1705.07263, section 3 (there the highest logit is multiplied, which asks that it be above 0).
     """
 
     def __init__(self, model: Model, detector: Callable[[Tensor], Tensor], threshold: float = 0.0):
@@ -82,7 +86,8 @@ class Guarded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """n × (classes + 1)."""
         logits, score = self.model(x), self.detector(x) - self.threshold
-        return torch.cat([logits, score.reshape(len(x), 1).to(logits.dtype)], 1)
+        rejected = logits.amax(1, keepdim=True) + score.reshape(len(x), 1).to(logits.dtype)
+        return torch.cat([logits, rejected], 1)
 
 
 class Featured(nn.Module):
