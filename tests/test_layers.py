@@ -55,7 +55,7 @@ SAME_FLOOR = {
 }
 ABOVE_SIBLINGS = {("evaluation", "attacks")}
 """Evaluation stands a floor above its siblings because a plan names attacks; of them it may see the attacks alone."""
-OPTIONAL = {"torchvision", "timm", "transformers", "pandas", "huggingface_hub"}
+OPTIONAL = {"torchvision", "timm", "transformers", "pandas", "huggingface_hub", "onnx", "onnxruntime"}
 """What may be imported inside a function: heavy packages that an extra brings."""
 LAZY_DOOR = {"cli", "demo", "__init__", "__main__"}
 """The doors import torch and all that stands on it inside their verbs, so that --help is quick."""

@@ -373,7 +373,7 @@ def test_a_file_that_fails_is_an_error_with_its_line(tmp_path, text, message):
         ("absent_package.models:make", "there is no module absent_package"),
         ("sparring.absent:make", "there is no module sparring.absent"),
         ("resnet18", "names no model; give file.py:factory"),
-        ("model.onnx", "comes with the black-box targets, not in this version"),
+        ("model.onnx", "there is no model file model.onnx"),
         ("absent.pt2", "there is no model file absent.pt2"),
         ("timm:", "names no model; write timm:NAME"),
         ("timm:resnet18?pretrained=perhaps", "write yes or no"),

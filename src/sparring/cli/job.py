@@ -32,7 +32,7 @@ from sparring.models.factory import build
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
 from sparring.models.memory import FILE
-from sparring.threat import ThreatModel
+from sparring.threat import Access, ThreatModel
 from sparring.world import here
 
 DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size"}
@@ -112,7 +112,7 @@ def prepare(asked: Asked) -> Job:
     threat = question(threat, asked.goal, asked.access, asked.queries)
     plan = _plan(asked, described)
     device = _device(asked.device)
-    loaded = _model(described.get("model", asked.model), asked.model)
+    loaded = _model(described.get("model", asked.model), asked.model, threat.access is Access.GRADIENTS)
     if isinstance(loaded.model, nn.Module):
         loaded = replace(loaded, model=loaded.model.to(device))
     source = described.get("data", asked.data)
@@ -208,11 +208,11 @@ def _plan(asked: Asked, described: Mapping[str, Any]) -> Plan:
     return pick(plan, PLANS, "plan") if isinstance(plan, str) else plan
 
 
-def _model(given: Any, name: str) -> LoadedModel:
+def _model(given: Any, name: str, gradients: bool) -> LoadedModel:
     if isinstance(given, LoadedModel):
         return given
     if isinstance(given, str | PurePath):
-        return load(given)
+        return load(given, gradients=gradients)
     if not callable(given) or isinstance(given, type):
         raise InputError(f"the model of the run {name} is a {type(given).__name__}; give an nn.Module or a name")
     return LoadedModel(given.eval() if isinstance(given, nn.Module) else given, name)

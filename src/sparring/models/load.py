@@ -3,6 +3,7 @@
     file.py:factory   package.module:factory     a callable that returns the model
     file.pt2                                     a program that torch.export saved
     file.pt, file.ts                             a TorchScript program
+    file.onnx                                    a graph of ONNX
     http://HOST:PORT/v2/models/NAME              a model behind an address, which only answers; ?rate=50&queries=10000
     file.yaml                                    a service with a shape of its own, as docs/endpoints.md says
     timm:NAME   torchvision:NAME   hf:NAME       a published model; ?pretrained=no, &classes=10, &weights=FILE
@@ -24,13 +25,16 @@ from sparring.models.endpoint import load_endpoint
 from sparring.models.factory import build, said
 from sparring.models.hubs import HUBS, load_hub
 from sparring.models.loaded import LoadedModel
+from sparring.models.onnx import load_onnx
 from sparring.models.wrap import Model
 
 ARCHIVES = {".pt2", ".pt", ".pth", ".ts", ".torchscript", ".ckpt", ".bin", ".safetensors"}
 
 
-def load(name: str | PurePath) -> LoadedModel:
+def load(name: str | PurePath, *, gradients: bool = True) -> LoadedModel:
     """The model of that name, in evaluation mode and on the CPU, with what its images want.
+
+    An ONNX model is converted to torch, unless no `gradients` are wanted of it: then onnxruntime runs it.
 
     Raises ModelError where the name says nothing, the file is missing or is no program, the user's code fails (with
     the line), or what it returns is not a model; MissingExtraError where the package of a prefix is not installed.
@@ -40,7 +44,7 @@ def load(name: str | PurePath) -> LoadedModel:
     if name.startswith(("http://", "https://")) or path.suffix in (".yaml", ".yml"):
         return load_endpoint(name)
     if path.suffix == ".onnx" or name.startswith("onnx:"):
-        raise ModelError(f"an ONNX model such as {name} comes with the black-box targets, not in this version")
+        return load_onnx(name, gradients=gradients)
     if name.partition(":")[0] in HUBS:
         return load_hub(name)
     if path.suffix in ARCHIVES:
