@@ -67,7 +67,7 @@ class UniversalAT(Remembering):
     """
 
     threat: Threat
-    rate: float = 0.1
+    rate: float = 1.0
     """The length of a step, in units of eps."""
 
     def __call__(self, model: nn.Module, x: Batch, y: Labels, seed: int = 0) -> Tensor:

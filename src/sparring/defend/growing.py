@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparring.defend.crafted import Around, Crafted, Objective, Threat, objective
 from sparring.defend.risk import Risk
@@ -39,6 +39,9 @@ class Growing(Around, Crafted):
     def at(self, share: float) -> Risk:
         settings: Any = self.risk.at(share)
         return replace(settings, threat=scaled(settings.threat, max(LEAST, min(1.0, share / self.warm))))
+
+    def backward(self, model: nn.Module, x: Batch, y: Labels, seed: int, scale: Tensor | float = 1.0) -> Tensor:
+        return self.risk.backward(model, x, y, seed, scale)
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
         return objective(self.risk, model, x, y, seed)
