@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from evaluated import PLAN, SAME, toy
 from known import Affine, inputs, mlp
 from sparring import attacks
 from sparring.data import Samples
-from sparring.errors import InputError, ModelError
+from sparring.errors import AccessError, InputError, ModelError
 from sparring.evaluation import evaluate
 from sparring.evaluation.plan import PLANS, plan_for, weight
 from sparring.evaluation.progress import Bar, Lines, Progress, clock
@@ -439,10 +440,30 @@ def test_a_plan_keeps_to_what_the_threat_grants():
     scores = ThreatModel(Linf(0.1), Untargeted(), Access.SCORES)
     assert all(attack.access <= Access.SCORES for attack in plan_for("standard", scores).values())
     assert plan_for("quick", scores)
-    with pytest.raises(InputError, match=r"no attack of the plan 'standard' works in L0 with access to DECISIONS"):
-        plan_for("standard", ThreatModel(L0(3), access=Access.DECISIONS))
+    with pytest.raises(AccessError, match="no member of AutoAttack makes do with DECISIONS"):
+        plan_for("autoattack", ThreatModel(Linf(0.1), access=Access.DECISIONS))
     with pytest.raises(InputError, match="needs GRADIENTS"):
         plan_for(attacks.PGD(), scores)
+
+
+@pytest.mark.parametrize("access", [Access.DECISIONS, Access.SCORES])
+@pytest.mark.parametrize("space", [Linf, L2, L1, L0], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("name", ["quick", "standard", "thorough"])
+def test_who_sees_no_gradients_has_plans_in_every_norm_bounded_or_not(name, space, access):
+    for eps in (3.0 if space is L0 else 0.5, None):
+        plan = plan_for(name, ThreatModel(space(eps), access=access))
+        assert plan
+        assert all(attack.access <= access for attack in plan.values())
+        assert all(weight(attack) > 0 for attack in plan.values())
+
+
+@pytest.mark.parametrize("threat", ["linf:0.1", "l2:0.5", "l1:3", "l0:6", "linf", "l2", "l1", "l0"])
+def test_by_decisions_the_standard_plan_breaks_some_of_a_small_network(threat):
+    model, x, y = toy(12)
+    question = replace(as_threat(threat), access=Access.DECISIONS, queries=300)
+    verdict = evaluate(model, (x, y), question)
+    assert verdict.robust_accuracy < verdict.clean_accuracy
+    assert int(verdict.rows.only("attack")["forwards"].max()) <= 300
 
 
 def test_an_attack_that_does_not_fit_is_refused_before_the_first_one_runs(tmp_path):

@@ -10,6 +10,7 @@ from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, Squar
 from sparring.errors import InputError
 from sparring.evaluation.plan_margins import by_margin, names_a_class
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
+from sparring.evaluation.unseen import unseen
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
 from sparring.spaces import L0, L1, L2, Ball, Linf
 from sparring.threat import Access, ThreatModel
@@ -32,7 +33,7 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
         if not allowed:
             raise InputError(
                 f"no attack of the plan {plan!r} works in {type(threat.space).__name__} with access to "
-                f"{threat.access.name}; give attacks of your own"
+                f"{threat.access.name}; use the plan 'standard', or give attacks of your own"
             )
         return allowed
     if isinstance(plan, Attack):
@@ -59,14 +60,14 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     sample stays near. Free threats ask for the smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
+    if threat.access < Access.GRADIENTS and isinstance(space, Ball):
+        return unseen("standard", threat)
     if space.eps is None:
         return _smallest(threat)
     if isinstance(space, L0):
         return {"fmn": FMN(200), "pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
-    if threat.access < Access.GRADIENTS:
-        return {"square": Square(2000)}
     sparse = isinstance(space, L1)
     first = APGD(20, margin, large_radii=True) if sparse else APGD(10, margin)
     further = (
@@ -83,12 +84,14 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
 
 
 def quick(threat: ThreatModel) -> dict[str, Attack]:
-    """A first impression: ten gradients a sample, or two hundred queries. Its verdict flatters the model."""
+    """A first impression: ten gradients a sample, or some two hundred queries. Its verdict flatters the model."""
     space = threat.space
+    if threat.access < Access.GRADIENTS and isinstance(space, Ball):
+        return unseen("quick", threat)
     if space.eps is None:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
     if isinstance(space, Linf | L2 | L1):
-        return {"margin": APGD(10, margin)} if threat.access >= Access.GRADIENTS else {"square": Square(200)}
+        return {"margin": APGD(10, margin)}
     return {"pgd": PGD(20, loss=margin)}
 
 
@@ -99,9 +102,10 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
     diversified starts, against searches that all end alike; squares by the thousand, against gradients that mislead.
     """
     space = threat.space
-    if space.eps is None or not isinstance(space, Linf | L2 | L1) or threat.access < Access.GRADIENTS:
-        more: dict[str, Attack] = {"square-long": Square(5000)} if isinstance(space, Linf | L2 | L1) else {}
-        return standard(threat) | (more if space.eps is not None else {})
+    if threat.access < Access.GRADIENTS and isinstance(space, Ball):
+        return unseen("thorough", threat)
+    if space.eps is None or not isinstance(space, Linf | L2 | L1):
+        return standard(threat)
     search = partial(APGD, large_radii=isinstance(space, L1))
     warm = Cascade((APGD(40, probability_margin), Near(Square(5000, rescale=True, warm=True), 0.4)))
     return standard(threat) | {
@@ -149,7 +153,7 @@ def weight(attack: Attack) -> float:
             if isinstance(queries := settings.get("queries"), int):
                 return float(queries)
             rounds = [settings.get(name, 1) for name in ("steps", "searches", "restarts")]
-            total = 3.0
+            total = 3.0 if attack.access >= Access.GRADIENTS else 1.0
             for count in rounds:
                 total *= count if isinstance(count, int) else 1
             return total
