@@ -1,6 +1,7 @@
 """Risks, held against closed forms and formulas written out again."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from sparring.defend import (
     NFGSM,
     SAM,
     AdversarialRisk,
+    CrownIBP,
     EnsembleAdversarial,
     Gaussian,
     GradAlign,
@@ -285,8 +287,21 @@ def test_interval_bounds_begin_with_the_clean_loss_and_are_never_below_an_attack
     model, x, y = batch()
     risk = IBP(SPACE, clean=0.5, hold=0.1, warm=0.5)
     torch.testing.assert_close(risk.at(0.1)(model, x, y), Standard()(model, x, y))
-    assert [risk.at(share).clean for share in (0.0, 0.3, 0.5, 1.0)] == pytest.approx([1.0, 0.75, 0.5, 0.5])
+    assert [risk.at(share).grown for share in (0.0, 0.1, 0.3, 0.5, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    half = 0.75 * Standard()(model, x, y) + 0.25 * IBP(Linf(0.025), clean=0.0)(model, x, y)
+    torch.testing.assert_close(risk.at(0.3)(model, x, y), half)
     assert IBP(SPACE, clean=0.0)(model, x, y) >= AdversarialRisk(PGD(20), SPACE)(model, x, y)
+
+
+def test_linear_bounds_lie_between_attacks_and_intervals_and_fade_into_these():
+    model, x, y = batch()
+    attacked = AdversarialRisk(PGD(20), Linf(0.025))(model, x, y)
+    loose, tight = (
+        replace(make(SPACE, clean=0.0, hold=0.0, warm=1.0), clean=-1.0).at(0.5)(model, x, y) for make in (IBP, CrownIBP)
+    )  # at half the way all of the weight is on the worst logits
+    assert attacked < tight < loose
+    end = CrownIBP(SPACE, clean=0.3).at(1.0)(model, x, y)
+    assert torch.equal(end, IBP(SPACE, clean=0.3)(model, x, y))
 
 
 def test_an_eps_grows_evenly_and_stops_at_its_own():
@@ -359,6 +374,7 @@ def risks(n: int = 16) -> list[Crafted | SAM | AWP]:
         SmoothAdv(attack, L2(0.1), 0.1),
         MACER(0.1, draws=2),
         IBP(SPACE),
+        CrownIBP(SPACE, warm=0.9).at(0.5),
         SAM(Standard()),
         AWP(AdversarialRisk(attack, SPACE)),
         EnsembleAdversarial(attack, SPACE, (helper,)),

@@ -5,7 +5,7 @@ from sparring.defend.augment import Augment, Crop, CutMix, Cutout, Flip, Mixup
 from sparring.defend.autoencoders import Autoencoder, Divergence, Reconstruction, Reformer, fit_autoencoder, magnet
 from sparring.defend.averaging import EMA, SWA
 from sparring.defend.carried import FreeAT, UniversalAT
-from sparring.defend.certified import IBP
+from sparring.defend.certified import IBP, CrownIBP
 from sparring.defend.density import KernelDensity, LocalDimension, Mahalanobis
 from sparring.defend.detectors import Detector, Squeezing, guarded
 from sparring.defend.diffusion import DiffPure, GaussianDenoiser, linear_schedule
@@ -57,6 +57,7 @@ __all__ = [
     "BitDepth",
     "Compressed",
     "Crop",
+    "CrownIBP",
     "CutMix",
     "Cutout",
     "Detector",
