@@ -6,7 +6,7 @@ import torch
 
 from sparring.errors import InputError
 from sparring.goals import Targeted, Untargeted
-from sparring.spaces import L0, L1, L2, Linf
+from sparring.spaces import L0, L1, L2, Frame, Linf, Patch
 from sparring.threat import Access, ThreatModel, as_threat, number
 
 
@@ -19,6 +19,9 @@ from sparring.threat import Access, ThreatModel, as_threat, number
         ("l1:12", L1(12.0)),
         ("l0:10", L0(10.0)),
         ("l2", L2()),
+        ("patch:5x7", Patch(5, 7)),
+        ("Patch: 4", Patch(4, 4)),
+        ("frame:2", Frame(2)),
     ],
 )
 def test_a_threat_may_be_written_as_text(text, space):
@@ -32,7 +35,22 @@ def test_a_bare_space_is_untargeted_white_box_and_without_limit():
 
 
 @pytest.mark.parametrize(
-    "text", ["l3:1", "", "linf:", "linf:eight", "linf:0", "linf:-1", "l2:1/0", "linf:nan", "8/255"]
+    "text",
+    [
+        "l3:1",
+        "",
+        "linf:",
+        "linf:eight",
+        "linf:0",
+        "linf:-1",
+        "l2:1/0",
+        "linf:nan",
+        "8/255",
+        "patch",
+        "patch:0x3",
+        "patch:5by5",
+        "frame:2x2",
+    ],
 )
 def test_a_bad_threat_gets_one_sentence(text):
     if text == "linf:":

@@ -6,9 +6,11 @@ from enum import IntEnum
 
 from sparring.errors import InputError
 from sparring.goals import Rule, Untargeted
-from sparring.spaces import L0, L1, L2, Ball, Linf, Space
+from sparring.spaces import L0, L1, L2, Ball, Frame, Linf, Patch, Space
 
 NORMS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+AREAS: dict[str, type[Patch] | type[Frame]] = {"patch": Patch, "frame": Frame}
+"""What may be written with a size in pixels."""
 
 
 class Access(IntEnum):
@@ -55,14 +57,24 @@ def as_threat(threat: ThreatModel | Space | str) -> ThreatModel:
         raise InputError(f"the threat is {threat!r}; give a space such as Linf(8/255), a ThreatModel, or 'linf:8/255'")
     name, _, size = threat.strip().lower().partition(":")
     if name not in NORMS:
-        raise InputError(f"unknown norm {name!r} in threat {threat!r}; known are {', '.join(NORMS)}")
+        raise InputError(f"unknown norm {name!r} in threat {threat!r}; known are {', '.join([*NORMS, *AREAS])}")
     return ThreatModel(NORMS[name](number(size) if size else None))
 
+    if name in AREAS:
+        return ThreatModel(area(name, size))
 
 def number(text: str) -> float:
     """A number written as `0.03`, `3e-2` or `8/255`; raises InputError on anything else."""
     parts = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(?:/\s*([0-9.eE+-]+)\s*)?", text)
     try:
+def area(name: str, size: str) -> Patch | Frame:
+    """A patch of a size written as `5x7` or `5`, or a frame of a width written as `2`; raises InputError otherwise."""
+    sides = re.fullmatch(r"\s*(\d+)\s*(?:[x×]\s*(\d+)\s*)?", size)
+    if sides is None or (name == "frame" and sides[2]):
+        raise InputError(f"{size!r} is no size of a {name}; write it as patch:5x7 or frame:2")
+    return Frame(int(sides[1])) if name == "frame" else Patch(int(sides[1]), int(sides[2] or sides[1]))
+
+
         if parts is None:
             raise ValueError
         return float(parts[1]) / float(parts[2] or 1)

@@ -47,6 +47,7 @@ from sparring.attacks.parsimonious import Parsimonious
 from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
+from sparring.attacks.patch_search import PatchSearch
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.pointwise import Pointwise
 from sparring.attacks.prior import PRGF
@@ -180,6 +181,7 @@ __all__ = [
     "PreGradientFGSM",
     "RayS",
     "ReACG",
+    "PatchSearch",
     "SaltAndPepper",
     "SigmaZero",
     "SignFlip",

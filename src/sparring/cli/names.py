@@ -12,7 +12,7 @@ from sparring.attack import Attack
 from sparring.directions import Direction
 from sparring.errors import InputError
 from sparring.goals import Rule, Targeted, Untargeted
-from sparring.threat import NORMS, Access, ThreatModel, as_threat, number
+from sparring.threat import AREAS, NORMS, Access, ThreatModel, as_threat, number
 
 ALSO = {"cw": "carliniwagner", "ifgsm": "bim", "apgd-t": "apgdt"}
 """Other names that people use."""
@@ -110,7 +110,7 @@ def question(threat: str | ThreatModel | Any, goal: str | None, access: str | No
     """The threat model of a text such as `linf:8/255`, with what the other options say of it."""
     if isinstance(threat, str):
         norm, colon, size = threat.partition(":")
-        threat = pick(norm.strip(), NORMS, "norm") + colon + size
+        threat = pick(norm.strip(), (*NORMS, *AREAS), "norm") + colon + size
     model = as_threat(threat)
     if goal is not None:
         model = replace(model, goal=rule(goal))

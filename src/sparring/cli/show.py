@@ -17,7 +17,7 @@ from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
 from sparring.evaluation.progress import clock
 from sparring.goals import Targeted
-from sparring.threat import NORMS, as_threat
+from sparring.threat import AREAS, NORMS, as_threat
 
 
 def console() -> Console:
@@ -91,7 +91,7 @@ def _spaces() -> tuple[Sequence[str], list[tuple[str, ...]]]:
     return ("name", "write", "the size of a change is"), [
         (name, f"{name}:{sizes.get(name, 'eps')}, or {name} for the smallest", first_sentence(space))
         for name, space in NORMS.items()
-    ]
+    ] + [(name, f"{name}:{'5x5' if name == 'patch' else '2'}", first_sentence(space)) for name, space in AREAS.items()]
 
 
 def _losses() -> tuple[Sequence[str], list[tuple[str, ...]]]:

@@ -6,13 +6,13 @@ from functools import partial
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
-from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, Square, Staged, autoattack
+from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, PatchSearch, Square, Staged, autoattack
 from sparring.errors import InputError
-from sparring.evaluation.plan_margins import by_margin, names_a_class
+from sparring.evaluation.plan_margins import by_margin, names_a_class, patched
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.evaluation.unseen import unseen
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
-from sparring.spaces import L0, L1, L2, Ball, Linf
+from sparring.spaces import L0, L1, L2, Ball, Linf, Patch
 from sparring.threat import Access, ThreatModel
 
 Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
@@ -66,6 +66,8 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return _smallest(threat)
     if isinstance(space, L0):
         return {"fmn": FMN(200), "pgd-margin": PGD(100, loss=margin), "pgd-ce": PGD(100, loss=cross_entropy)}
+    if isinstance(space, Patch):
+        return patched(threat)
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     sparse = isinstance(space, L1)
@@ -92,6 +94,8 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
     if isinstance(space, Linf | L2 | L1):
         return {"margin": APGD(10, margin)}
+    if isinstance(space, Patch):
+        return {"search": PatchSearch(200)}
     return {"pgd": PGD(20, loss=margin)}
 
 

@@ -17,7 +17,7 @@ from sparring.evaluation.report_view import AttackLine, Check, Curve, Proportion
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE, Rows
 from sparring.goals import Targeted, Untargeted
 from sparring.outputs import Unrejected
-from sparring.spaces import L0, L1, L2, Ball, Linf, Space
+from sparring.spaces import L0, L1, L2, Ball, Frame, Linf, Patch, Space
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Labels
 
@@ -133,6 +133,10 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
     limit = f"The attacker seeks the smallest change of an {noun}, measured in {unit}"
     if eps is not None:
         limit = LIMITS.get(type(space), f"The attacker moves within {_code(space)}").format(noun=noun, eps=size)
+    if eps == 1 and isinstance(space, Patch | Frame):
+        size = f"{space.height} × {space.width}" if isinstance(space, Patch) else f"{space.width} px"
+        where = f"one patch of {size} pixels" if isinstance(space, Patch) else f"a frame {space.width} pixels wide"
+        limit = f"The attacker may paint {where} on an {noun}, in any colours"
     wants = "any wrong class" if target is None else f"“{target}”"
     if goal == Unrejected():
         wants = "any wrong class, and not to be rejected"

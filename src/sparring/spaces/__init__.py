@@ -5,6 +5,7 @@ from sparring.spaces.base import Space
 from sparring.spaces.colour import Hue, Recolour
 from sparring.spaces.flow import Elastic, Flow
 from sparring.spaces.motions import Rotation
+from sparring.spaces.patches import Frame, Patch
 from sparring.spaces.perceptual import SSIM, Activations, ColourDifference, Perceptual
 from sparring.spaces.shadow import Shadow
 from sparring.spaces.wasserstein import Wasserstein
@@ -19,8 +20,10 @@ __all__ = [
     "ColourDifference",
     "Elastic",
     "Flow",
+    "Frame",
     "Hue",
     "Linf",
+    "Patch",
     "Perceptual",
     "Recolour",
     "Rotation",
