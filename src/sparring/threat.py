@@ -47,7 +47,7 @@ def as_threat(threat: ThreatModel | Space | str) -> ThreatModel:
     """A threat model from itself, from a bare space (untargeted, white box, no limit), or from text.
 
     The text is `norm` or `norm:eps`, such as `linf:8/255`, `l2:0.5`, `l1:12`, `l0:10`, or `l2` alone for the smallest
-    perturbation. Raises InputError where it is neither.
+    perturbation; or `patch:5x7` (rows and columns, anywhere) or `frame:2`. Raises InputError where it is neither.
     """
     if isinstance(threat, ThreatModel):
         return threat
@@ -56,17 +56,13 @@ def as_threat(threat: ThreatModel | Space | str) -> ThreatModel:
     if not isinstance(threat, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"the threat is {threat!r}; give a space such as Linf(8/255), a ThreatModel, or 'linf:8/255'")
     name, _, size = threat.strip().lower().partition(":")
+    if name in AREAS:
+        return ThreatModel(area(name, size))
     if name not in NORMS:
         raise InputError(f"unknown norm {name!r} in threat {threat!r}; known are {', '.join([*NORMS, *AREAS])}")
     return ThreatModel(NORMS[name](number(size) if size else None))
 
-    if name in AREAS:
-        return ThreatModel(area(name, size))
 
-def number(text: str) -> float:
-    """A number written as `0.03`, `3e-2` or `8/255`; raises InputError on anything else."""
-    parts = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(?:/\s*([0-9.eE+-]+)\s*)?", text)
-    try:
 def area(name: str, size: str) -> Patch | Frame:
     """A patch of a size written as `5x7` or `5`, or a frame of a width written as `2`; raises InputError otherwise."""
     sides = re.fullmatch(r"\s*(\d+)\s*(?:[x×]\s*(\d+)\s*)?", size)
@@ -75,6 +71,10 @@ def area(name: str, size: str) -> Patch | Frame:
     return Frame(int(sides[1])) if name == "frame" else Patch(int(sides[1]), int(sides[2] or sides[1]))
 
 
+def number(text: str) -> float:
+    """A number written as `0.03`, `3e-2` or `8/255`; raises InputError on anything else."""
+    parts = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(?:/\s*([0-9.eE+-]+)\s*)?", text)
+    try:
         if parts is None:
             raise ValueError
         return float(parts[1]) / float(parts[2] or 1)
