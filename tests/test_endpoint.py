@@ -125,7 +125,7 @@ def test_flat_inputs_are_flattened_and_others_refused():
             ask(server.address + PATH)(torch.rand(4, 1, 5, 5))
 
 
-@pytest.mark.parametrize("form", ["uint8", "png"])
+@pytest.mark.parametrize("form", ["uint8", "rounded", "png"])
 def test_images_of_eight_bits_arrive_rounded_to_the_nearest(form):
     import base64
     from io import BytesIO
@@ -143,8 +143,9 @@ def test_images_of_eight_bits_arrive_rounded_to_the_nearest(form):
         if form == "png":
             seen.extend(np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in sent["data"])
         else:
-            assert sent["datatype"] == "FP32"
-            seen.extend(np.array(sent["data"]).reshape(sent["shape"]).transpose(0, 2, 3, 1))
+            assert sent["datatype"] == "UINT8" if form == "uint8" else "FP32"
+            scale = 1 if form == "uint8" else 255
+            seen.extend((scale * np.array(sent["data"])).reshape(sent["shape"]).transpose(0, 2, 3, 1).round(4))
         return 200, tensor(np.tile(np.float32([0, 2]), (3, 1)))
 
     with Scripted(reply) as server:

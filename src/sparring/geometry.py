@@ -129,6 +129,21 @@ def toward(y: Batch, x: Batch) -> Batch:
     return torch.nextafter(y, x)
 
 
+def snap(y: Batch, x: Batch, low: float | Tensor, high: float | Tensor, levels: int) -> Batch:
+    """`y` on a grid of so many steps from `low` to `high`, rounded towards `x`, which lies on it.
+
+    Where the nearest step is further from x than `y` by a rounding error, it is `y` itself: whoever rounds it to the
+    grid finds that step, and whoever measures it finds it where it was allowed to be.
+    """
+    with torch.no_grad():
+        scale = levels / (high - low)
+        steps = (y - x) * scale
+        steps = (steps + 1e-3 * steps.sign()).trunc()
+        fixed = low + (((x - low) * scale).round() + steps) / scale
+        fixed = torch.where((fixed - x).abs() <= (y - x).abs(), fixed, y)
+    return y + (fixed - y).detach() if y.requires_grad else fixed
+
+
 def lower(y: Batch, x: Batch, dtype: torch.dtype) -> Batch:
     """`y` in a lower precision, rounded towards `x`, so that it stays where it was allowed to be."""
     if y.dtype == dtype:

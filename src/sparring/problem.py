@@ -38,9 +38,19 @@ class Decisions:
     goal: Goal
     """What the search works towards; the ledger's own goal decides what counts."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, random: Random, *, dense: bool, dtype: torch.dtype):
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        random: Random,
+        *,
+        dense: bool,
+        dtype: torch.dtype,
+        levels: int | None = None,
+    ):
         self.x, self.space, self.goal, self.random = ledger.x, ledger.space, ledger.goal, random
         self._engine, self._ledger, self._dense, self._dtype = engine, ledger, dense, dtype
+        self._levels = levels
         self._look_every = 1 if self.x.device.type == "cpu" else 10
         self._calls, self._live, self._risen = 0, None, 0
         self.fallen: Mask | None = None  # where `within` made the problem: who has met the goal inside its space
@@ -100,18 +110,18 @@ class Decisions:
     def against(self, model: Model) -> "Gradients":
         """The same task on a model of the attacker's own: off the books, nobody retires."""
         ledger = self._ledger.fresh()
-        return Gradients(Engine(model, self.x), ledger, self.random, dense=self._dense, dtype=self._dtype)
+        how: dict[str, Any] = {"dense": self._dense, "dtype": self._dtype, "levels": self._levels}
+        return Gradients(Engine(model, self.x), ledger, self.random, **how)
 
     @torch.no_grad()
     def result(self) -> Result:
         """What the model says now of the best points, off the books; ModelError if it said NaN or infinity inside."""
         ledger = self._ledger
         ledger.vouch()
-        x = self.space.apply(self.x, ledger.delta)
-        seen = geometry.lower(x, self.x, self._dtype)
+        seen = self._sent(ledger.delta)
         margin = ledger.goal.margin(self._engine(seen))
         success = margin < 0  # the kept points lie in the space; where none was kept, this is the clean input
-        delta = (seen.to(self.x.dtype) - self.x) if x.shape == ledger.delta.shape else ledger.delta
+        delta = (seen.to(self.x.dtype) - self.x) if seen.shape == ledger.delta.shape else ledger.delta
         distance = self.space.distance(self.x, delta).where(success, torch.inf)
         return Result(seen, delta, success, distance, margin, ledger.forwards, ledger.backwards)
 
@@ -148,10 +158,17 @@ class Decisions:
             self._ledger.rest(fell)
         return met
 
+    def _sent(self, delta: Delta) -> Batch:
+        """What the model is given: the perturbed input in its precision and, where it takes levels, on those."""
+        y = self.space.apply(self.x, delta)
+        if self._levels is not None:
+            y = geometry.snap(y, self.x, *self.space.box, self._levels)
+        return geometry.lower(y, self.x, self._dtype)
+
     def _forward(self, delta: Delta) -> Any:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
-        x = geometry.lower(self.space.apply(self.x, delta), self.x, self._dtype)
+        x = self._sent(delta)
         if not self._dense and (self._calls % self._look_every == 0 or self._risen != self._ledger.risen):
             self._risen = self._ledger.risen
             live = self._ledger.active.nonzero().squeeze(1)
@@ -294,7 +311,8 @@ def bind(
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
-    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, dtype=given.dtype)
+    kind, levels = kinds[threat.access], threat.levels
+    problem = kind(Engine(model, x), ledger, random, dense=dense, dtype=given.dtype, levels=levels)
     if retire:
         problem.look()
     return problem

@@ -30,6 +30,8 @@ class ThreatModel:
     access: Access = Access.GRADIENTS
     queries: int | None = None
     """How many forward passes a sample may cost, or None for no limit."""
+    levels: int | None = None
+    """In how many steps the box can be sent: 255 for images of 8 bits, which is what then counts; None for floats."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Space):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -41,6 +43,8 @@ class ThreatModel:
             raise InputError(f"the access is {self.access!r}; give {known}")
         if self.queries is not None and self.queries < 1:
             raise InputError(f"queries is {self.queries}; it must be at least 1, or None for no limit")
+        if self.levels is not None and self.levels < 1:
+            raise InputError(f"levels is {self.levels}; it must be at least 1, as 255 for 8 bits, or None for floats")
 
 
 def as_threat(threat: ThreatModel | Space | str) -> ThreatModel:

@@ -44,8 +44,6 @@ def _examine(study: Study) -> Iterator[Check]:
     tally = study.tally()
     right = tally.ids[tally.right]
     few = spread(right, min(64, max(16, len(right) // 8)))
-    if isinstance(study.model, BlackBox):
-        yield from _answering(study.model)
     yield from _door(study)
     yield from attacked_through(study)
     yield _confirmed(study)
@@ -59,6 +57,8 @@ def _examine(study: Study) -> Iterator[Check]:
         yield _unbounded(study, few)
         yield _grows(study, few)
         yield _further(study, tally)
+    if isinstance(study.model, BlackBox):
+        yield from _answering(study.model)
 
 
 def _answering(model: BlackBox) -> Iterator[Check]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparring.data import Samples
 from sparring.models.blackbox import BlackBox
 from sparring.problem import Model
 from sparring.threat import Access, ThreatModel
@@ -20,13 +21,25 @@ def keeping(model: Model, folder: str | Path | None) -> Model:
 def within_reach(model: Model, threat: ThreatModel, x: Tensor) -> tuple[ThreatModel, str]:
     """The question as far as the model answers it, and, where that is less than was asked, what was lowered.
 
-    A model that only answers is asked about the first input.
+    A model that only answers is asked about the first input. Where it takes whole numbers, they are what counts.
     """
     if not isinstance(model, BlackBox):
         return threat, ""
     gives = model.meet(x[:1])
-    access = Access[gives.upper()]
-    if threat.access <= access:
-        return threat, ""
-    lacks = "no gradients" if gives == "scores" else "neither scores nor gradients"
-    return replace(threat, access=access), f"the model gives {gives} and {lacks}, and is attacked by {gives}"
+    access, changes = Access[gives.upper()], list[str]()
+    if threat.access > access:
+        lacks = "no gradients" if gives == "scores" else "neither scores nor gradients"
+        changes.append(f"the model gives {gives} and {lacks}, and is attacked by {gives}")
+    if threat.levels is None and model.levels is not None:
+        changes.append(f"inputs arrive in {model.levels + 1} steps, and what arrives is what counts")
+    levels = threat.levels if model.levels is None else model.levels
+    return replace(threat, access=min(access, threat.access), levels=levels), "; ".join(changes)
+
+
+def on_levels(samples: Samples, threat: ThreatModel) -> Samples:
+    """The samples, rounded to the nearest of the levels that the question has."""
+    if threat.levels is None:
+        return samples
+    low, high = (bound.to(samples.x) if isinstance(bound, Tensor) else bound for bound in threat.space.box)
+    scale = threat.levels / (high - low)
+    return replace(samples, x=low + ((samples.x - low) * scale).round() / scale)

@@ -20,7 +20,7 @@ from sparring.evaluation.intake import Data, gather
 from sparring.evaluation.metrics import interval, spread
 from sparring.evaluation.plan import Plan, plan_for, smallest, weight
 from sparring.evaluation.progress import Clock, Watch, shown
-from sparring.evaluation.reach import keeping, within_reach
+from sparring.evaluation.reach import keeping, on_levels, within_reach
 from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE
 from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
@@ -93,6 +93,7 @@ def evaluate(
         samples = gather(data)
         model = keeping(model, store)
         question, lowered = within_reach(model, question, samples.x)
+        samples = on_levels(samples, question)
         attacks = plan_for(plan, question)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
         _enter(judged, samples, question, attacks, where)

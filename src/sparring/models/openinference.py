@@ -46,7 +46,8 @@ class OpenInference:
         self.pixels = Pixels(service.pixels or "float", service.layout or "nchw", service.shape)
         self.batch: int | None = None
         self.classes = service.count
-        self._name, self._type, self._output, self._binary = service.input or "input", "FP32", service.output, False
+        self._type = "UINT8" if service.pixels == "uint8" else "FP32"
+        self._name, self._output, self._binary = service.input or "input", service.output, False
 
     def learn(self, exchange: Exchange, memory: Memory, shape: tuple[int, ...]) -> None:
         """Read what the server says of the model, once for all runs; `shape` is that of one input."""
@@ -144,7 +145,8 @@ class OpenInference:
             raise InputError(f"{self.service.address} takes {kind}, which is no type of the protocol; say pixels=float")
         if self.service.pixels is None and kind == "UINT8":
             self.pixels = replace(self.pixels, form="uint8")
-        self._type = "FP32" if kind == "BYTES" else kind
+        if self.pixels.form in ("float", "rounded"):
+            self._type = "FP32" if kind == "BYTES" else kind
         wanted = tuple(int(side) for side in cast("Sequence[int]", tensor.get("shape") or ()))
         if wanted and wanted[0] > 0:
             self.batch = wanted[0]

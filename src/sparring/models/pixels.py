@@ -1,4 +1,4 @@
-"""How an image is written down for a server: as floats, as whole numbers to 255, or as a PNG."""
+"""How an image is written down for a server: as floats, rounded to 8 bits or not, as whole numbers, or as a PNG."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparring.errors import InputError
 
-Form: TypeAlias = Literal["float", "uint8", "png"]
+Form: TypeAlias = Literal["float", "rounded", "uint8", "png"]
 Layout: TypeAlias = Literal["nchw", "nhwc"]
 
 
@@ -32,7 +32,7 @@ class Pixels:
         return None if self.form == "float" else 255
 
     def write(self, x: Tensor) -> np.ndarray[Any, Any]:
-        """What is sent of a batch, one row an input: float32, or uint8, rounded to the nearest.
+        """What is sent of a batch, one row an input: float32, or uint8; in 8 bits, rounded to the nearest.
 
         Raises InputError where inputs are no images and must be, or do not fit the shape that the server wants.
         """
@@ -41,7 +41,8 @@ class Pixels:
             if low < -1e-6 or high > 1 + 1e-6:
                 raise InputError(f"inputs span [{low:.3g}, {high:.3g}], and pixels={self.form} sends what is in [0, 1]")
             x = (x.double() * 255).round()
-        array = x.detach().cpu().numpy().astype(np.float32 if self.form == "float" else np.uint8)
+        array = (x / 255 if self.form == "rounded" else x).detach().cpu().numpy()
+        array = array.astype(np.uint8 if self.form in ("uint8", "png") else np.float32)
         if self.form == "png" or self.layout == "nhwc":
             if array.ndim != 4:
                 raise InputError(

@@ -32,7 +32,7 @@ class Service:
     """The address: of the model (`http://host:port/v2/models/NAME`), or that to which an own request is sent."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     pixels: Form | None = None
-    """How an image is sent: `float` in [0, 1], `uint8`, or `png` in base64."""
+    """How an image is sent: `float` in [0, 1], those `rounded` to 8 bits, `uint8` to 255, or `png` in base64."""
     layout: Layout | None = None
     """Where the channels are; first unless the server says otherwise."""
     shape: tuple[int, ...] | None = None
