@@ -31,6 +31,7 @@ SPINE = (
     Entry("apgd-t", a.APGDT(steps=8, classes=3), LP),
     Entry("apgd-large", a.APGD(steps=30, large_radii=True), (L1,)),
     Entry("square", a.Square(queries=200), LP, exact=False),
+    Entry("square-beside", a.Square(queries=200, rescale=True, beside=4), LP, exact=False),
     Entry("fab", a.FAB(steps=20, classes=4), LP, free=True),
     Entry("fab-t", a.AllTargets(a.FAB(steps=20), 3), LP, free=True),
     Entry("fmn", a.FMN(steps=100), (Linf, L2, L1, L0), free=True),
@@ -42,7 +43,7 @@ SPINE = (
             (
                 a.FGSM(),
                 a.Near(a.AllTargets(a.PGD(steps=3, loss=margin), 2), 0.3),
-                a.Near(a.Square(queries=80, rescale=True, warm=True), 0.6),
+                a.Near(a.Square(queries=80, rescale=True, warm=True, beside=2), 0.6),
                 a.PGD(steps=5, loss=margin),
             )
         ),

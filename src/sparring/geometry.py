@@ -7,7 +7,9 @@ away.
 
 import math
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparring.types import Batch, Delta, Flat, PerSample, rows
@@ -79,20 +81,16 @@ def project_l1(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     """Onto the L1 ball and the box.
 
     The answer is sign(v)·clip(|v| - τ, 0, limit) for the least τ ≥ 0 that the ball admits. Its L1 norm falls in τ, and
-    is linear between the points |v| and |v| - limit, so that one sort finds the piece and one division the τ.
+    is linear between the points |v| and |v| - limit, so that sorting finds the piece and one division the τ.
 
     Reference: Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021,
     arXiv:2103.01208, proposition 2.1.
     """
     limit = torch.where(v > 0, high, -low).clamp_min(0)
     size = v.abs()
-    knots = torch.cat([size, (size - limit).clamp_min(0)], 1)
-    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1)
-    knots, order = knots.sort(1, descending=True)
-    slope = slopes.gather(1, order).cumsum(1)
-    mass = ((knots[:, :-1] - knots[:, 1:]) * slope[:, :-1]).cumsum(1)
-    piece = (mass < eps[:, None]).sum(1, keepdim=True).clamp_max(knots.shape[1] - 2)
-    middle = (knots.gather(1, piece) + knots.gather(1, piece + 1)) / 2
+    knots = ascending(torch.cat([size, (size - limit).clamp_min(0)], 1))
+    piece = _first_below(knots, size, (size - limit).clamp_min(0), eps[:, None])
+    middle = (knots.gather(1, (piece - 1).clamp_min(0)) + knots.gather(1, piece)) / 2
     moving = (size > middle) & (size - limit < middle)
     full = size - limit >= middle
     excess = size.where(moving, 0.0).sum(1) + limit.where(full, 0.0).sum(1) - eps
@@ -115,11 +113,37 @@ def project_l0(v: Flat, eps: PerSample, low: Flat, high: Flat, group: int = 1) -
 
 def largest(value: Flat, count: PerSample) -> Flat:
     """1 at the `count` largest entries of each row and 0 elsewhere; of equal entries the first is taken."""
-    order = torch.sort(value, dim=1, descending=True, stable=True).indices
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(value.shape[1], device=value.device).expand_as(order)
-    )
-    return (rank < count[:, None]).to(value.dtype)
+    ordered, last = ascending(value), value.shape[1] - 1
+    least = ordered.gather(1, (last + 1 - count.long()).clamp(0, last)[:, None])
+    above, level = value > least, value == least
+    spare = count[:, None] - above.sum(1, keepdim=True)
+    return (above | (level & (level.cumsum(1, dtype=torch.int32) <= spare))).to(value.dtype)
+
+
+def ascending(value: Flat) -> Flat:
+    """Each row sorted, outside any gradient; numpy's sort takes a thirtieth of the time of torch's on the CPU."""
+    value = value.detach()
+    if value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.sort(value.numpy(), axis=1))
+    return value.sort(1).values
+
+
+def _first_below(knots: Flat, size: Flat, inner: Flat, eps: Tensor) -> Tensor:
+    """The first of a row's sorted knots τ with Σ max(size - τ, 0) - Σ max(inner - τ, 0) ≤ eps, by bisection."""
+    parts = [(part, F.pad(part.flip(1).cumsum(1).flip(1), (0, 1))) for part in (ascending(size), ascending(inner))]
+
+    def over(part: Flat, above: Flat, tau: Tensor) -> Tensor:
+        place = torch.searchsorted(part, tau, right=True)
+        return above.gather(1, place) - (part.shape[1] - place) * tau
+
+    low = torch.zeros(len(knots), 1, dtype=torch.long, device=knots.device)
+    high = torch.full_like(low, knots.shape[1] - 1)
+    for _ in range(knots.shape[1].bit_length()):
+        middle = (low + high) // 2
+        tau = knots.gather(1, middle)
+        below = over(*parts[0], tau) - over(*parts[1], tau) <= eps
+        low, high = torch.where(below, low, middle + 1), torch.where(below, middle, high)
+    return high
 
 
 def toward(y: Batch, x: Batch) -> Batch:
@@ -127,6 +151,13 @@ def toward(y: Batch, x: Batch) -> Batch:
     if y.dtype == torch.float16:  # nextafter knows no half precision
         return y - (y - x).sign() * y.abs() * torch.finfo(y.dtype).eps
     return torch.nextafter(y, x)
+
+
+def sent(
+    y: Batch, x: Batch, box: tuple[float | Tensor, float | Tensor], dtype: torch.dtype, levels: int | None
+) -> Batch:
+    """`y` as a model is given it: in its precision, and on the levels of the box that it takes, if it takes levels."""
+    return lower(y if levels is None else snap(y, x, *box, levels), x, dtype)
 
 
 def snap(y: Batch, x: Batch, low: float | Tensor, high: float | Tensor, levels: int) -> Batch:

@@ -53,7 +53,8 @@ class Ledger:
         self.spared: Mask = torch.zeros_like(self.success)
         self.broken: Mask = torch.zeros_like(self.success)  # where an answer inside the space was no number
         self.risen = 0  # how often samples may have come back: who was known to be active before is stale
-        self._queries, self._retire = queries, retire
+        self._queries: int | Tensor | None = queries
+        self._retire, self._copies, self._spent = retire, 1, (self.forwards, self.backwards)
 
     @property
     def active(self) -> Mask:
@@ -68,7 +69,8 @@ class Ledger:
         """The books of some of the samples alone, where the model's answer has rows."""
         part = copy(self)
         part.space, part.goal = self.space.at(index), self.goal.at(index)
-        for name in ("x", "clean", "spared", "_resting", *KEPT):
+        part.clean = self.clean[index] if isinstance(self.clean, Tensor) else None
+        for name in ("x", "spared", "_resting", *KEPT):
             setattr(part, name, getattr(self, name)[index])
         return part
 
@@ -76,6 +78,29 @@ class Ledger:
         """Write back what became of them."""
         for name in KEPT:
             setattr(self, name, getattr(self, name).index_copy(0, index, getattr(part, name)))
+
+    def crowd(self, index: Tensor, count: int) -> "Ledger":
+        """The books of `count` copies of each of these samples, one after the other."""
+        part = self.at(index.repeat_interleave(count))
+        part._copies, part._spent = count, (self.forwards[index], self.backwards[index])  # noqa: SLF001, its own class
+        if self._queries is not None:
+            left, which = self._queries - part.forwards, torch.arange(len(part.x), device=part.x.device) % count
+            part._queries = part.forwards + left // count + (which < left % count)  # noqa: SLF001
+            part._standing = part._standing & (part.forwards < part._queries)  # noqa: SLF001
+        return part
+
+    def thinned(self) -> "Ledger":
+        """The books of a crowd's samples: the best point of the copies, and what all of them cost."""
+        count, thin = self._copies, copy(self)
+        by_copy = {name: getattr(self, name).unflatten(0, (-1, count)) for name in KEPT}
+        won = self.score.where(self.success, torch.inf).unflatten(0, (-1, count)).argmin(1)
+        won = won.where(by_copy["success"].any(1), by_copy["score"].argmin(1))
+        for name in KEPT:
+            setattr(thin, name, by_copy[name][torch.arange(len(won), device=won.device), won])
+        for name, spent in zip(("forwards", "backwards"), self._spent, strict=True):
+            setattr(thin, name, by_copy[name].sum(1) - (count - 1) * spent)
+        thin.broken, thin._standing = by_copy["broken"].any(1), by_copy["_standing"].any(1)  # noqa: SLF001, its own class
+        return thin
 
     def rest(self, done: Mask) -> None:
         """Leave these samples alone until the next search."""
@@ -135,7 +160,10 @@ class Ledger:
         self.score = torch.where(better, score, self.score)
         self.success = self.success | success
         if self._retire and not free:
-            self._standing = self._standing & ~success
+            fell = success
+            if self._copies > 1:  # one copy is enough
+                fell = success.unflatten(0, (-1, self._copies)).any(1).repeat_interleave(self._copies)
+            self._standing = self._standing & ~fell
         if self._queries is not None:
             self._standing = self._standing & (self.forwards < self._queries)
         return met

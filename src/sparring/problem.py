@@ -10,6 +10,7 @@ may not ask is not there to be called.
 
 from collections.abc import Callable, Iterator
 from copy import copy
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,11 +19,11 @@ from torch import Tensor
 from sparring import geometry
 from sparring.engine import Engine, Model, slope
 from sparring.errors import InputError
-from sparring.geometry import TINY
-from sparring.goals import ClassGoal, Goal
+from sparring.goals import ClassGoal
 from sparring.inputs import check, explained, refuse_unknown
 from sparring.ledger import Ledger, Result
 from sparring.losses import Loss, Point
+from sparring.parts import Parts
 from sparring.random import Random
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
@@ -32,28 +33,13 @@ P = TypeVar("P", bound="Scores")
 G = TypeVar("G", bound="Gradients")
 
 
-class Decisions:
+class Decisions(Parts):
     """What an attack may use when the model only names a winner."""
 
-    goal: Goal
-    """What the search works towards; the ledger's own goal decides what counts."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        ledger: Ledger,
-        random: Random,
-        *,
-        dense: bool,
-        dtype: torch.dtype,
-        levels: int | None = None,
-    ):
-        self.x, self.space, self.goal, self.random = ledger.x, ledger.space, ledger.goal, random
-        self._engine, self._ledger, self._dense, self._dtype = engine, ledger, dense, dtype
-        self._levels = levels
+    def __init__(self, engine: Engine, ledger: Ledger, random: Random, *, dense: bool, sent: Callable[..., Batch]):
+        super().__init__(ledger, random, dense=dense)
+        self._engine, self._sent = engine, sent
         self._look_every = 1 if self.x.device.type == "cpu" else 10
-        self._calls, self._live, self._risen = 0, None, 0
-        self.fallen: Mask | None = None  # where `within` made the problem: who has met the goal inside its space
 
     @property
     def eps(self) -> PerSample:
@@ -62,11 +48,6 @@ class Decisions:
         if eps is None:
             raise InputError(f"this attack needs an eps, and {self.space} leaves it free; give one, as in Linf(8/255)")
         return eps if isinstance(eps, Tensor) else self.x.new_full((len(self.x),), eps)
-
-    @property
-    def best(self) -> Delta:
-        """The best point of every sample so far, for a search that begins where an earlier one ended."""
-        return self._ledger.delta
 
     def steps(self, count: int) -> Iterator[int]:
         """Count to `count`, or until every sample is done."""
@@ -78,25 +59,6 @@ class Decisions:
     def rest(self, done: Mask) -> None:
         """Ask no more about these samples in this search: the attack has what it wants of them."""
         self._ledger.rest(done)
-
-    def among(self: D, near: Mask, search: Callable[[D], Delta]) -> Delta:
-        """Search these samples alone, as a smaller problem; the others cost nothing, and keep their best points."""
-        ledger, index = self._ledger, near.nonzero().squeeze(1)
-        with self.random.apart():  # the search ends sooner where none is left, and later draws must not tell
-            if self._dense or not len(index) or self.fallen is not None or not isinstance(ledger.clean, Tensor):
-                ledger.spare((before := ledger.spared) | ~near)
-                last = search(self)
-                ledger.spare(before)
-                return last
-            part = copy(self)
-            part._narrow(ledger.at(index), self.goal.at(index), self.random.at(index))  # noqa: SLF001, its own class
-            last = search(part)
-        ledger.merge(index, part._ledger)  # noqa: SLF001
-        return self.best.index_copy(0, index, last)
-
-    def _narrow(self, ledger: Ledger, goal: Goal, random: Random) -> None:
-        self._ledger, self.x, self.space, self.goal, self.random = ledger, ledger.x, ledger.space, goal, random
-        self._live, self._calls = None, 0
 
     @torch.no_grad()
     def decide(self, delta: Delta) -> Mask:
@@ -110,15 +72,14 @@ class Decisions:
     def against(self, model: Model) -> "Gradients":
         """The same task on a model of the attacker's own: off the books, nobody retires."""
         ledger = self._ledger.fresh()
-        how: dict[str, Any] = {"dense": self._dense, "dtype": self._dtype, "levels": self._levels}
-        return Gradients(Engine(model, self.x), ledger, self.random, **how)
+        return Gradients(Engine(model, self.x), ledger, self.random, dense=self._dense, sent=self._sent)
 
     @torch.no_grad()
     def result(self) -> Result:
         """What the model says now of the best points, off the books; ModelError if it said NaN or infinity inside."""
         ledger = self._ledger
         ledger.vouch()
-        seen = self._sent(ledger.delta)
+        seen = self._sent(self.space.apply(self.x, ledger.delta), self.x, self.space.box)
         margin = ledger.goal.margin(self._engine(seen))
         success = margin < 0  # the kept points lie in the space; where none was kept, this is the clean input
         delta = (seen.to(self.x.dtype) - self.x) if seen.shape == ledger.delta.shape else ledger.delta
@@ -132,12 +93,6 @@ class Decisions:
             out = self._forward(delta)
             refuse_unknown(self.goal, out)
             self._ledger.look(delta, out, precision=self._engine.precision)
-
-    def wake(self) -> None:
-        """Begin another search: samples that rested stand again."""
-        self._ledger.wake()
-        if self.fallen is not None:
-            self._ledger.rest(self.fallen)
 
     def within(self: D, eps: PerSample) -> D:
         """This problem in a space of another eps: a sample rests once it is `fallen`: has met the goal in there.
@@ -158,17 +113,10 @@ class Decisions:
             self._ledger.rest(fell)
         return met
 
-    def _sent(self, delta: Delta) -> Batch:
-        """What the model is given: the perturbed input in its precision and, where it takes levels, on those."""
-        y = self.space.apply(self.x, delta)
-        if self._levels is not None:
-            y = geometry.snap(y, self.x, *self.space.box, self._levels)
-        return geometry.lower(y, self.x, self._dtype)
-
     def _forward(self, delta: Delta) -> Any:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
-        x = self._sent(delta)
+        x = self._sent(self.space.apply(self.x, delta), self.x, self.space.box)
         if not self._dense and (self._calls % self._look_every == 0 or self._risen != self._ledger.risen):
             self._risen = self._ledger.risen
             live = self._ledger.active.nonzero().squeeze(1)
@@ -200,7 +148,7 @@ class Scores(Decisions):
         """How far the best points are from the goal, as a share of the clean input's margin; inf where eps is free."""
         if self.space.eps is None:
             return torch.full_like(self._ledger.score, torch.inf)
-        return self._ledger.score / self._ledger.goal.margin(self.clean).clamp_min(TINY)
+        return self._ledger.score / self._ledger.goal.margin(self.clean).clamp_min(geometry.TINY)
 
     def rivals(self, count: int) -> Labels:
         """The `count` likeliest classes but the label at the clean input (fewer where there are fewer), n × count."""
@@ -306,13 +254,13 @@ def bind(
     `ids` name the samples for the random draws (0 … n-1 where None). `dense` keeps all shapes static: the model sees
     every row always. `retire=False` keeps every sample active, and takes no look at the clean input.
     """
-    given, (x, y) = x, check(x, y, threat.space)
+    sent = partial(geometry.sent, dtype=x.dtype, levels=threat.levels)
+    x, y = check(x, y, threat.space)
     random = Random(seed, torch.arange(len(x)) if ids is None else ids, stream=stream, dtype=x.dtype, device=x.device)
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
-    kind, levels = kinds[threat.access], threat.levels
-    problem = kind(Engine(model, x), ledger, random, dense=dense, dtype=given.dtype, levels=levels)
+    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, sent=sent)
     if retire:
         problem.look()
     return problem

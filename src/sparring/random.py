@@ -19,6 +19,8 @@ from sparring.types import Labels
 _WORD = 0xFFFFFFFF
 APART = 2**20
 """How many draws are set apart for a search that may end early."""
+COPY = 2**26
+"""How many draws are set apart for each copy of a sample."""
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -48,12 +50,22 @@ class Random:
         self._ids = ids.to(device).reshape(-1, 1)
         self._dtype, self._device = dtype, device
         self._draw = 0
+        self._offset: Tensor | int = 0
 
     def at(self, index: Tensor) -> "Random":
         """The same draws for some of the samples, from here on."""
         some = copy(self)
         some._ids = self._ids[index]  # noqa: SLF001, its own class
+        if isinstance(self._offset, Tensor):
+            some._offset = self._offset[index]  # noqa: SLF001
         return some
+
+    def copies(self, index: Tensor, count: int) -> "Random":
+        """Draws for `count` copies of each of these samples, one after the other: the first has the sample's own."""
+        crowd = self.at(index.repeat_interleave(count))
+        copy_of = torch.arange(count, device=self._device).repeat(len(index))[:, None]
+        crowd._offset = crowd._offset * count + COPY * copy_of  # noqa: SLF001
+        return crowd
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform on [0, 1)."""
@@ -92,7 +104,7 @@ class Random:
         count = math.prod(shape)
         blocks = -(-count // 4)
         block = torch.arange(blocks, device=self._device).reshape(1, -1)
-        draw = torch.full_like(block, self._draw)
+        draw = torch.full_like(block, self._draw) + self._offset
         counter = torch.broadcast_tensors(block, draw, self._ids & _WORD, (self._ids >> 32) & _WORD)
         words = torch.stack(philox(counter, self._key), 2).flatten(1)
         return words if even else words[:, :count].reshape(-1, *shape)

@@ -20,8 +20,7 @@ from sparring.types import Delta, rows
 Window: TypeAlias = tuple[int, int]  # height and width
 Change: TypeAlias = Callable[[Tensor, Tensor, Window], Tensor]  # the next candidate, from the best and random numbers
 
-SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""The candidates after which the squares lose half of their area."""
+SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # candidates after which the squares halve in area
 AHEAD = 64  # candidates to draw for at once: a small draw takes as long as a large one
 
 
@@ -31,8 +30,7 @@ class Square(ScoreAttack):
 
     Squares lie anywhere in the picture, each sample's its own, and shrink as the search goes on. In L∞ a square takes
     one colour at full eps; in L2 and L1, the budget of another square. Inputs are n × … × height × width, or rows of
-    features, which are pictures of height 1; where a picture is too narrow for a square, a rectangle takes its place.
-    Asks `queries` + 1 times.
+    features, pictures of height 1; too narrow a picture gets rectangles. Asks `queries` + 1 times.
 
     Reference: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box adversarial attack
     via random search", ECCV 2020, arXiv:1912.00049, algorithms 1 to 3. In L1: Croce & Hein, "Mind the box: l1-APGD for
@@ -40,13 +38,15 @@ class Square(ScoreAttack):
     """
 
     queries: int = 5000
-    p_init: float = 0.8
-    """The share of the picture that the first squares cover."""
+    p_init: float = 0.8  # the share of the picture that the first squares cover
     rescale: bool = False  # stretch the squares' schedule, which is made for 10,000 queries, over `queries`
     warm: bool = False  # begin at the best point of the searches before, not at random
     loss: Loss = margin
+    beside: int = 1  # candidates asked about in one call, of which the best may be kept; the paper's 1 is a chain
 
     def search(self, p: Scores, /) -> Delta:
+        if p.copies < self.beside:
+            return p.crowd(self.beside, self.search)
         space = ball(p.space, self, Linf, L2, L1)
         *channels, height, width = (1, 1, *p.x.shape[1:])
         picture, least = _Picture(math.prod(channels), height, width), 1 if isinstance(space, Linf) else 3
@@ -54,12 +54,12 @@ class Square(ScoreAttack):
         candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
         candidate = draws = p.best.reshape(candidate.shape) if self.warm else candidate
         delta, value = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf)
-        for t in p.steps(self.queries):
+        for t in p.steps(-(-self.queries // p.copies)):
             found = p.value(candidate.reshape(p.x.shape), self.loss)
             better = found < value
-            value, delta = torch.where(better, found, value), torch.where(rows(better, delta), candidate, delta)
+            value, delta = p.shared(value.where(~better, found), delta.where(~rows(better, delta), candidate))
             draws = p.random.uniform(AHEAD, 5 + picture.channels) if t % AHEAD == 0 else draws
-            age = int(t / self.queries * 10_000) if self.rescale else t
+            age = t * p.copies * 10_000 // self.queries if self.rescale else t * p.copies
             candidate = change(delta, draws[:, t % AHEAD], windows[bisect_left(SHRINK, age)])
         return candidate.reshape(p.x.shape)
 

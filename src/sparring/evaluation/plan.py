@@ -75,8 +75,8 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     further = (
         Near(restarts(ODI(10), 3), 1.0, beyond=0.8),
         Near(restarts(first, 6) if sparse else AllTargets(APGD(10, margin), 4), 0.5 if sparse else 0.3),
-        Near(Square(100, rescale=True, warm=True), 0.5),
-        Near(Square(1000, rescale=True, warm=True), 0.2),
+        Near(Square(96, rescale=True, warm=True, beside=8), 0.5),
+        Near(Square(1000, rescale=True, warm=True, beside=16), 0.2),
     )
     return {
         "margin": first,

@@ -111,8 +111,8 @@ class Ball(Space):
         (low, high), y = self.box, x + delta
         if isinstance(low, Tensor) or isinstance(high, Tensor):
             return ((y >= low - SLACK) & (y <= high + SLACK)).flatten(1).all(1)
-        least, most = torch.aminmax(y.flatten(1), dim=1)
-        return (least >= low - SLACK) & (most <= high + SLACK)
+        flat = y.flatten(1)  # two passes: `aminmax` takes twenty times as long as both on the CPU
+        return (flat.amin(1) >= low - SLACK) & (flat.amax(1) <= high + SLACK)
 
     def _eps(self, x: Batch) -> PerSample:
         eps = torch.inf if self.eps is None else self.eps
