@@ -1,7 +1,7 @@
 """Bounds of what a model can answer while its input moves: from below, for certificates and for training by them."""
 
 from sparring.bounds.alpha import best_margins
-from sparring.bounds.intervals import Interval, propagate
+from sparring.bounds.intervals import Interval, affine, propagate
 from sparring.bounds.regions import Region, around
 from sparring.bounds.tape import Tape, trace
 from sparring.bounds.tighten import Held, hold, margins
@@ -12,6 +12,7 @@ __all__ = [
     "Interval",
     "Region",
     "Tape",
+    "affine",
     "around",
     "best_margins",
     "bounds",

@@ -18,10 +18,14 @@ from torch.nn.grad import conv2d_input
 
 from sparring.bounds.curves import lines
 from sparring.bounds.intervals import Interval, affine
-from sparring.bounds.names import KINKED, SMOOTH
+from sparring.bounds.names import IDENTITIES, KINKED, SMOOTH
 from sparring.bounds.regions import Region
 from sparring.bounds.tape import Step, Tape
 
+RESHAPES = IDENTITIES | frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"})
+"""Steps that leave values in their order."""
+SCALES = frozenset({"add", "sub", "rsub", "neg", "mul", "div", "batch_norm"})
+"""Steps of one input whose values do not meet."""
 Slopes = Mapping[int, Tensor]
 """For some bent steps, the slopes of their lower lines where these may be chosen, in [0, 1] between the two pieces."""
 
@@ -35,12 +39,14 @@ def least(
     slopes: Slopes | None = None,
     errors: Mapping[int, Tensor] | None = None,
     twice: bool = False,
+    deep: bool = True,
 ) -> Tensor:
     """The least of Σ weights · (values of step `last`) over the region: weights (k, *shape) to bounds (k, samples).
 
     `ends` holds the intervals of the steps before; `errors`, where given, how far each step's computed values can be
-    from the exact ones. With `twice` the bounds of -weights follow, (2 k, samples): up to the first bend on the way back
-    the two share their work.
+    from the exact ones. With `twice` the bounds of -weights follow, (2 k, samples): up to the first bend on the way
+    back the two share their work. Without `deep` every bend counts with its interval, and only the last
+    affine steps are taken together.
     """
     waiting, errors = {last: weights}, errors or {}
     total = lost = weights.new_zeros(len(weights), tape.samples)
@@ -56,10 +62,10 @@ def least(
             waiting, twice = {i: torch.cat([one, -one]) for i, one in waiting.items()}, False
         if affine(step):
             parts, offset = transposed(step, weight, before)
-        elif step.name in KINKED or step.name in SMOOTH:
+        elif deep and (step.name in KINKED or step.name in SMOOTH):
             part, offset = _bent(step, weight, before[0], (slopes or {}).get(index))
             parts = [part]
-        elif step.name == "max_pool2d":
+        elif deep and step.name == "max_pool2d":
             part, offset = _pooled(step, weight, before[0], ends[index])
             parts = [part]
         else:
@@ -88,8 +94,25 @@ def transposed(step: Step, weight: Tensor, before: Sequence[Interval]) -> tuple[
             return [weight @ matrix], offset
         if not isinstance(given.get("padding", 0), str):
             return [_spread(zeros[0], weight, matrix, given)], offset
-    shift, pull = cast(Any, torch.func.vjp)(step, *zeros)
-    return list(cast(Any, torch.func.vmap)(pull)(weight)), weight * shift
+    if step.name in RESHAPES:
+        return [weight.reshape(len(weight), *zeros[0].shape)], torch.zeros_like(weight)
+    if len(zeros) == 1 and step.name in SCALES and step.shape == zeros[0].shape:
+        shift = step(*zeros)
+        return [weight * (step(torch.ones_like(zeros[0])) - shift)], weight * shift
+    if len(zeros) == 2 and step.name in {"add", "sub"} and zeros[0].shape == zeros[1].shape == step.shape:
+        return [weight, weight if step.name == "add" else -weight], torch.zeros_like(weight)
+    return _pulled(step, weight, zeros)
+
+
+def _pulled(step: Step, weight: Tensor, zeros: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Any affine step, by differentiating it; all rows of weights at once."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        values = [zero.detach().requires_grad_(True) for zero in zeros]
+        out = step(*values)
+        parts = torch.autograd.grad([out], values, [weight], is_grads_batched=True, create_graph=graph)
+    shift = out if graph else out.detach()
+    return list(parts), weight * shift
 
 
 def _spread(zero: Tensor, weight: Tensor, kernel: Tensor, given: Mapping[str, Any]) -> Tensor:

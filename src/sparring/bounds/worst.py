@@ -4,16 +4,17 @@ clean, worst = worst_logits(model, x, y, *ends)
 loss = (1 - k) * cross_entropy(clean, y) + k * cross_entropy(worst, y)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparring.bounds.intervals import Interval, affine, propagate
+from sparring.bounds.crown import least
+from sparring.bounds.intervals import Interval, propagate
 from sparring.bounds.regions import Region
 from sparring.bounds.tape import Tape, trace
-from sparring.bounds.tighten import Held, margins
+from sparring.bounds.tighten import Held, margin_weights, margins
 from sparring.types import Batch, Labels, Logits
 
 
@@ -42,14 +43,18 @@ def worst_logits(
     return tape.out, -margins(tape, Region(low, high, x, (high - low).flatten(1).amax(1)), Held(ends), y)
 
 
-def least_margins(tape: Tape, ends: list[Interval], y: Labels) -> Logits:
-    """The least z_y - z_j over the box for each class j (0 for y), from the intervals before the last affine step."""
+def least_margins(tape: Tape, ends: list[Interval], y: Labels, errors: Mapping[int, Tensor] | None = None) -> Logits:
+    """The least z_y - z_j over the box for each class j (0 for y), from the intervals before the last affine step.
+
+    `errors`, where given, is how far each step's computed values can be from the exact ones.
+    """
     step = tape.steps[tape.last]
     classes = step.shape[1]
-    if not (affine(step) and len(step.inputs) == 1 and step.name == "linear"):
-        low, high = ends[tape.last]
-        margin = low.gather(1, y[:, None]) - high
-        return margin.scatter(1, y[:, None], 0.0)
+    if step.name != "linear":
+        low, high = ends[0]
+        box = Region(low, high, low, low.flatten(1)[:, 0])
+        weights = margin_weights(y, classes, low.dtype)
+        return least(tape, box, ends, tape.last, weights, errors=errors, deep=False).T
     given = dict(zip(("input", "weight", "bias"), step.args, strict=False)) | dict(step.kwargs)
     weight, bias = given["weight"], given.get("bias")
     difference = weight[y][:, None] - weight  # n × classes × features
@@ -58,5 +63,7 @@ def least_margins(tape: Tape, ends: list[Interval], y: Labels) -> Logits:
     margin = torch.einsum("nkd,nd->nk", difference, middle) - torch.einsum("nkd,nd->nk", difference.abs(), spread)
     if bias is not None:
         margin = margin + bias[y][:, None] - bias
-    assert margin.shape[1] == classes
+    if errors and tape.last in errors:
+        error = errors[tape.last]
+        margin = margin - (error + error.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
     return margin
