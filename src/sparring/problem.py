@@ -254,8 +254,8 @@ def bind(
     `ids` name the samples for the random draws (0 … n-1 where None). `dense` keeps all shapes static: the model sees
     every row always. `retire=False` keeps every sample active, and takes no look at the clean input.
     """
-    sent = partial(geometry.sent, dtype=x.dtype, levels=threat.levels)
-    x, y = check(x, y, threat.space)
+    given, (x, y) = x, check(x, y, threat.space)
+    sent = partial(geometry.sent, dtype=given.dtype, levels=threat.levels)
     random = Random(seed, torch.arange(len(x)) if ids is None else ids, stream=stream, dtype=x.dtype, device=x.device)
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
