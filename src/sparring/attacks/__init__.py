@@ -44,10 +44,10 @@ from sparring.attacks.nattack import NAttack
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.opt import OPT, SignOPT
 from sparring.attacks.parsimonious import Parsimonious
+from sparring.attacks.patch_search import PatchSearch
 from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.perc_al import PerCAL
 from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
-from sparring.attacks.patch_search import PatchSearch
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.pointwise import Pointwise
 from sparring.attacks.prior import PRGF
@@ -176,12 +176,12 @@ __all__ = [
     "NewtonFool",
     "OnePixel",
     "Parsimonious",
+    "PatchSearch",
     "PerCAL",
     "Pointwise",
     "PreGradientFGSM",
     "RayS",
     "ReACG",
-    "PatchSearch",
     "SaltAndPepper",
     "SigmaZero",
     "SignFlip",
