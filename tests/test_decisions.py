@@ -108,6 +108,29 @@ def test_a_start_from_data_of_another_shape_is_refused():
         a.FromData(torch.rand(3, 5)).find(problem())
 
 
+def test_a_transferred_point_leads_to_a_start_and_noise_follows_where_it_does_not():
+    victim, x, asked = Affine(classes=2), inputs(8), []
+    y = victim(x).argmax(1)
+
+    def spy(rows):
+        asked.append(rows.clone())
+        return victim(rows)
+
+    goal = ThreatModel(L2(1e-5), access=Access.DECISIONS)
+    for net, sign in ((victim, 1), (lambda rows: -victim(rows), 0)):  # one that knows, one that makes matters worse
+        asked.clear()
+        hybrid = a.Cascade((a.Transfer(net, attack=a.FGSM()), a.BoundaryAttack(1, start=a.FromBest(14, doublings=11))))
+        hybrid(spy, x, y, goal)
+        assert [len(rows) for rows in asked[1:4]] == [
+            8,
+            8,
+            8,
+        ]  # the point, the better of it and the input, twice as far
+        assert torch.allclose(asked[2] - x, sign * (asked[1] - x), atol=2e-7)
+        assert torch.allclose(asked[3] - x, 2 * (asked[2] - x), atol=2e-7)
+        assert (sign == 1) or len(asked[13]) == 8  # the first noise is for all
+
+
 def test_noise_is_blended_in_and_salt_strewn_more_and_more():
     p = problem()
     blended = [norm(a.BlendedNoise(5, shares=5).propose(p, t), 2).mean() for t in range(5)]

@@ -5,11 +5,34 @@ import torch
 import torch.nn.functional as F
 
 from known import Affine, inputs
-from sparring.attacks import NES, SPSA, Bandits, NAttack, SignHunter, SimBA, SimBADCT, ZOSignSGD
+from sparring.attacks import (
+    FGSM,
+    NES,
+    PRGF,
+    SPSA,
+    TREMBA,
+    ZOO,
+    Bandits,
+    Cascade,
+    GenAttack,
+    NAttack,
+    OnePixel,
+    Parsimonious,
+    SignHunter,
+    SimBA,
+    SimBADCT,
+    SparseRS,
+    Square,
+    Transfer,
+    ZOSignSGD,
+)
+from sparring.errors import InputError
 from sparring.losses import margin
 from sparring.problem import bind
-from sparring.spaces import L2, Linf
+from sparring.spaces import L0, L2, Linf
 from sparring.threat import ThreatModel
+from sparring.types import rows
+from table_learned import drawn
 
 ESTIMATES = (NES(draws=1000, radius=0.01), SPSA(draws=1000), ZOSignSGD(draws=1000, radius=0.01))
 
@@ -17,8 +40,8 @@ ESTIMATES = (NES(draws=1000, radius=0.01), SPSA(draws=1000), ZOSignSGD(draws=100
 class Recorder:
     """A two-class affine model, shifted so that it never gives in, and all that it was asked."""
 
-    def __init__(self, scale=1.0):
-        self.asked, self.affine = [], Affine(classes=2)
+    def __init__(self, scale=1.0, features=24):
+        self.asked, self.affine = [], Affine(features, classes=2)
         self.normal = scale * (self.affine.weight[0] - self.affine.weight[1]).detach()  # the margin's gradient, label 0
 
     @torch.no_grad()
@@ -28,11 +51,15 @@ class Recorder:
         return torch.stack([lead, torch.zeros_like(lead)], 1)
 
 
-def ask(attack, x=None, space=None, scale=1.0):
-    """What the attack asked about after the clean input and before the confirmation, n × queries × shape."""
-    model, x = Recorder(scale), inputs(3) if x is None else x
+def ask(attack, x=None, space=None, scale=1.0, features=24, rows=None):
+    """What the attack asked about after the clean input and before the confirmation, n × queries × shape.
+
+    With `rows`, what it asked in calls of so many rows alone.
+    """
+    model, x = Recorder(scale, features), inputs(3) if x is None else x
     result = attack(model, x, torch.zeros(len(x), dtype=torch.long), Linf(0.1) if space is None else space)
-    return model, torch.stack(model.asked[1:-1], 1), result
+    asked = [one for one in model.asked[1:-1] if rows is None or len(one) == rows]
+    return model, torch.stack(asked, 1), result
 
 
 @pytest.mark.parametrize("attack", ESTIMATES, ids=("nes", "spsa", "zo-sign-sgd"))
@@ -126,3 +153,120 @@ def test_every_draw_of_nattack_lies_in_the_space_and_its_mean_descends():
     loss = change[:, :2000].double() @ model.normal.double()
     assert (loss[:, -100:].mean(1) < loss[:, :100].mean(1) - 3 * loss[:, :100].std(1)).all()
     assert (result.forwards == 2002).all()
+
+
+def test_sparse_rs_exchanges_fewer_and_fewer_pixels_and_paints_corners():
+    _, asked, _ = ask(SparseRS(queries=300, share=0.6, rescale=False), inputs(3, (2, 6, 6)), L0(10), features=72)
+    assert ((asked == 0) | (asked == 1) | (asked == inputs(3, (2, 6, 6))[:, None])).all()
+    changed = (asked != inputs(3, (2, 6, 6))[:, None]).any(2).flatten(2)
+    assert (changed.sum(2) == 10).all()
+    model = Recorder(features=72)
+    best, moved = asked[:, 0].double(), []
+    for candidate in asked[:, 1:].double().unbind(1):
+        moved.append((candidate != best).any(1).flatten(1).sum(1).double().mean())
+        better = (candidate - best).flatten(1) @ model.normal.double() < 0
+        best = torch.where(better[:, None, None, None], candidate, best)
+    assert 4 < torch.stack(moved[1:50]).mean() <= 6  # 0.6 / 2 · 10 leave, and as many come
+    assert 1 < torch.stack(moved[201:]).mean() <= 2
+
+
+@pytest.mark.parametrize("together", [4, 1000])
+def test_parsimonious_ends_at_the_best_corner_of_a_linear_model(together):
+    model, asked, _ = ask(Parsimonious(queries=400, block=2, together=together), space=Linf(0.1))
+    change = (asked[:, :400] - inputs(3)[:, None]).flatten(2).double()
+    assert torch.allclose(change.abs(), torch.tensor(0.1).double(), atol=1e-6)  # every point is a corner
+    most = 0.1 * model.normal.abs().sum().double()
+    assert torch.allclose((change @ model.normal.double()).amin(1), -most, atol=1e-4)
+
+
+def test_parsimonious_asks_about_every_block_before_it_takes_one():
+    _, asked, _ = ask(Parsimonious(queries=13, block=2, together=1000), space=Linf(0.1))
+    up = asked[:, :9].flatten(2) > inputs(3).flatten(1)[:, None]  # a 2 × 3 × 4 picture has 2 · 2 · 2 blocks
+    assert not up[:, 0].any()
+    assert (up[:, 1:9].sum(1) == 1).all()
+    with pytest.raises(InputError, match="power of 2"):
+        Parsimonious(block=6)(Affine(), inputs(), Affine()(inputs()).argmax(1), Linf(0.1))
+
+
+def test_genattack_keeps_its_elite_without_asking_about_it_again():
+    model, asked, _ = ask(GenAttack(queries=240, population=6), inputs(1), Linf(0.1), rows=6)
+    asked = asked[:, :40].flatten(2)  # what follows is the best one's last look
+    loss = ((asked - inputs(1).flatten()) @ model.normal).double()
+    assert float(loss[:, -10:].mean()) < float(loss[:, :5].mean()) - 3 * float(loss[:, :5].std())
+    assert len(asked.reshape(-1, 24).unique(dim=0)) == 240
+
+
+def test_one_pixel_finds_the_pixel_that_matters_most():
+    model, x = Affine(24), inputs(6)
+    y = model(x).argmax(1)
+    slope = (model.weight[1 - y] - model.weight[y]).detach()
+    gain = (slope * torch.where(slope > 0, 1 - x.flatten(1), -x.flatten(1))).amax(1)
+    worse = OnePixel(queries=3000, population=60).perturb(model, x, y, L0(1, pixels=False))
+    change = (worse - x).flatten(1)
+    assert ((change != 0).sum(1) <= 1).all()
+    assert ((slope * change).sum(1) > 0.85 * gain).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [ZOO(80, 16, 6, 0.004, first_weight=0.005), ZOO(20, 24, 6, 0.3, 1e-2, newton=True)])
+def test_zoo_comes_near_the_smallest_distance(attack):
+    model, x = Affine(classes=2).double(), inputs(6).double()
+    y = model(x).argmax(1)
+    r = attack(model, x, y, ThreatModel(L2()))
+    ratio = r.distance / model.distance(x, y, 2)
+    assert (ratio >= 1 - 1e-6).all()
+    assert float(ratio.median()) <= 1.1
+
+
+def test_p_rgf_saves_its_queries_where_the_surrogate_knows_the_victim():
+    model, x = Affine(classes=2).double(), inputs(6).double()
+    y = model(x).argmax(1)
+    near = ThreatModel(L2(0.5 * model.distance(x, y, 2).amin().item()))  # out of reach, so that nobody retires
+    normal = (model.weight[1] - model.weight[0]).detach()
+    steps = []
+    for surrogate in (model, Affine(seed=9).double()):
+        taken = []
+
+        def prior(x, surrogate=surrogate, taken=taken):
+            taken.append(len(x))
+            return surrogate(x)
+
+        r = PRGF(prior, queries=620)(model, x, y, near)
+        assert (r.forwards <= 622).all()
+        assert (F.cosine_similarity(r.delta.flatten(1), normal[None]).abs() > 0.9).all()
+        steps.append(len(taken))
+    assert steps[1] == 10  # 62 queries each
+    assert steps[0] > 25  # most of them 12
+
+
+def test_p_rgf_leans_on_a_perfect_prior_wholly_and_on_a_useless_one_not_at_all():
+    model, x = Affine(classes=2).double(), inputs(6).double()
+    y = model(x).argmax(1)
+    p = bind(model, x, y, ThreatModel(L2(0.01)), retire=False)
+    zero, attack = torch.zeros_like(x), PRGF(model, norms=200)
+    here = p.value(zero, margin)
+    slope = (model.weight[y] - model.weight[1 - y]).detach().norm(dim=1)
+    leans = [attack._lean(p, zero, here, share * slope) for share in (1.0, 0.5, 0.05)]
+    assert leans[0][0].all()
+    assert not leans[2][0].any()
+    assert (leans[2][1] == 0).all()
+
+
+def test_tremba_descends_from_the_generators_own_point():
+    generator, recorder = drawn(), Recorder()
+    TREMBA(generator, queries=63, draws=20)(recorder, inputs(3), torch.zeros(3, dtype=torch.long), Linf(0.1))
+    own = generator.perturb(Affine(), inputs(3), torch.zeros(3, dtype=torch.long), Linf(0.1))
+    assert torch.allclose(recorder.asked[1], own, atol=1e-6)
+    value = torch.stack(recorder.asked[1:-1], 1).flatten(2) @ recorder.normal
+    assert (value[:, [21, 42]] < value[:, :1]).all()
+
+
+def test_a_transferred_point_is_where_a_warm_search_begins():
+    model, recorder, x = Affine(seed=2), Recorder(), inputs(3)
+    y = torch.zeros(3, dtype=torch.long)
+    hybrid = Cascade((Transfer(model, attack=FGSM()), Square(queries=50, warm=True)))
+    hybrid(recorder, x, y, Linf(0.1))
+    assert torch.allclose(recorder.asked[1], FGSM().perturb(model, x, y, Linf(0.1)), atol=1e-6)
+    start = torch.stack(recorder.asked[:2], 1).flatten(2) @ recorder.normal
+    better = torch.where(rows(start[:, 0] < start[:, 1], x), recorder.asked[0], recorder.asked[1])
+    assert torch.allclose(recorder.asked[2], better, atol=1e-6)

@@ -31,12 +31,15 @@ from sparring.attacks.jsma import JSMA
 from sparring.attacks.lbfgs import LBFGS
 from sparring.attacks.learned import (
     TREMBA,
+    Extracted,
     Generated,
     Universal,
     fit_advgan,
     fit_advgan_plus,
     fit_gap,
     fit_gap_universal,
+    fit_knockoff,
+    fit_substitute,
     fit_uap,
     fit_universal,
 )
@@ -60,7 +63,7 @@ from sparring.attacks.sparse_rs import SparseRS
 from sparring.attacks.sparsefool import SparseFool
 from sparring.attacks.square import Square
 from sparring.attacks.staged import GAMA, MD, MDMT, ODI, PMA, Alternating, Annealed, Jitter, Stage, Staged
-from sparring.attacks.starts import BlendedNoise, FromData, SaltAndPepper, UniformNoise
+from sparring.attacks.starts import BlendedNoise, FromBest, FromData, SaltAndPepper, UniformNoise
 from sparring.attacks.strattack import StrAttack
 from sparring.attacks.subspaces import Coarse, Full, LowFrequency
 from sparring.attacks.superdeepfool import SuperDeepFool
@@ -157,8 +160,10 @@ __all__ = [
     "DeepFool",
     "Estimated",
     "EvolutionaryAttack",
+    "Extracted",
     "FeatureMatch",
     "FrankWolfe",
+    "FromBest",
     "FromData",
     "Full",
     "GenAttack",
@@ -211,6 +216,8 @@ __all__ = [
     "fit_advgan_plus",
     "fit_gap",
     "fit_gap_universal",
+    "fit_knockoff",
+    "fit_substitute",
     "fit_uap",
     "fit_universal",
     "restarts",

@@ -1,6 +1,6 @@
 """P-RGF: a gradient estimated from scores, with random directions that lean towards a surrogate's gradient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from sparring import geometry
 from sparring.attack import ScoreAttack
 from sparring.attacks.subspaces import Full
+from sparring.directions import Direction, Momentum
 from sparring.engine import Model
 from sparring.geometry import TINY
 from sparring.losses import Loss, margin
@@ -25,7 +26,7 @@ class PRGF(ScoreAttack):
     gradient is taken as it is, and the other `draws` queries are saved for later steps. Asks at most `queries` times.
 
     Reference: Cheng, Dong, Pang, Su & Zhu, "Improving black-box adversarial attacks with a transfer-based prior",
-    NeurIPS 2019, arXiv:1906.06919, algorithm 1, equations (12) and (15), without its data-dependent prior.
+    NeurIPS 2019, arXiv:1906.06919, algorithm 1 with its optimal λ*, and without the data-dependent prior.
     """
 
     surrogate: Model
@@ -36,8 +37,10 @@ class PRGF(ScoreAttack):
     """Queries a step that estimate the length of the gradient."""
     radius: float = 0.001
     """How far from the iterate it asks, in the units of the input, a feature."""
-    rate: float = 0.1
+    rate: float = 0.2
     """The length of a step as a share of eps."""
+    direction: Direction = field(default_factory=lambda: Momentum(0.9))
+    """What becomes of an estimate before the step; the paper takes each alone, which is `Plain()`."""
     loss: Loss = margin
 
     def search(self, p: Scores, /) -> Delta:
@@ -45,7 +48,7 @@ class PRGF(ScoreAttack):
         own.goal = p.goal  # where the search is aimed, the prior is too
         delta, length = p.space.zeros(p.x), self.rate * rows(p.eps, p.x)
         spent, cost = torch.zeros(len(p.x), dtype=torch.long, device=p.x.device), 2 + self.norms
-        over = spent < 0
+        over, state = spent < 0, self.direction.init(delta)
         for _ in p.steps(max(self.queries // cost, 1)):
             here, prior = p.value(delta, self.loss), geometry.unit(own.gradient(delta, self.loss).gradient, 2)
             along = self._slope(p, delta, here, prior)[0]
@@ -53,7 +56,8 @@ class PRGF(ScoreAttack):
             p.rest(sure)
             slope = self._estimate(p, delta, here, prior, lean)
             slope = torch.where(rows(sure, slope), rows(along, prior).to(prior) * prior, slope)
-            moved = space.project(p.x, delta + length * space.steepest(p.x, delta, slope))
+            step, state = self.direction.update(slope, state)
+            moved = space.project(p.x, delta + length * space.steepest(p.x, delta, step))
             delta = torch.where(rows(over, delta), delta, moved)
             spent = spent + cost + torch.where(sure, 0, self.draws)
             over = spent + cost + self.draws > self.queries

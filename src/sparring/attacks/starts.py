@@ -97,6 +97,23 @@ class FromData(Start):
         return geometry.clip(inputs[order[:, t % len(inputs)]], *p.space.box) - p.x
 
 
+@dataclass(frozen=True)
+class FromBest(Start):
+    """The best point of the searches before, and points twice, four times … as far; then noise.
+
+    `Cascade((Transfer(net, attack=MIFGSM()), HopSkipJump(start=FromBest())))`, with an eps, transfers a point; where it
+    does not meet the goal, what lies beyond it often does, much nearer than noise.
+    """
+
+    tries: int = 25
+    doublings: int = 5
+    """How many of the tries lie on the ray through the best point."""
+
+    def propose(self, p: Decisions, t: int, /) -> Delta:
+        noise = _noise(p)
+        return p.space.within(None).project(p.x, 2.0**t * p.best) if t < self.doublings else noise
+
+
 def _noise(p: Decisions) -> Delta:
     low, high = (bound - p.x for bound in p.space.box)
     return low + (high - low) * p.random.uniform(*p.x.shape[1:])

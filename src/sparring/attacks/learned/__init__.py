@@ -1,6 +1,8 @@
 """Attacks that are fitted to a model before they attack: each costs one look of the model afterwards."""
 
 from sparring.attacks.learned.advgan import fit_advgan, fit_advgan_plus
+from sparring.attacks.learned.copying import Extracted
+from sparring.attacks.learned.extraction import fit_knockoff, fit_substitute
 from sparring.attacks.learned.gap import fit_gap, fit_gap_universal
 from sparring.attacks.learned.generated import Generated
 from sparring.attacks.learned.latent import TREMBA
@@ -15,6 +17,7 @@ __all__ = [
     "TREMBA",
     "Clipped",
     "Decoder",
+    "Extracted",
     "FitRecord",
     "Generated",
     "Residual",
@@ -23,6 +26,8 @@ __all__ = [
     "fit_advgan_plus",
     "fit_gap",
     "fit_gap_universal",
+    "fit_knockoff",
+    "fit_substitute",
     "fit_uap",
     "fit_universal",
     "log_cross_entropy",

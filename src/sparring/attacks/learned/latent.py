@@ -32,7 +32,7 @@ class TREMBA(ScoreAttack):
     generator: Generated
     queries: int = 5000
     draws: int = 20
-    radius: float = 0.3
+    radius: float = 1.0
     """How far from the code it asks, a number of it, in units of the spread of the image's own code."""
     rate: float = 0.3
     """The length of a step, in the same unit."""
