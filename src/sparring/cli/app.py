@@ -14,6 +14,7 @@ from sparring.cli.asked import Asked, Demands
 from sparring.cli.catalogue import catalogue
 from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, guarded, say
 from sparring.cli.serve import serve
+from sparring.cli.train import train
 from sparring.errors import InputError
 
 app = typer.Typer(
@@ -214,6 +215,9 @@ def demo(
 
 
 app.command("list")(catalogue)
+app.command(epilog="For example: `sparring train net.py:make -d train.npz --val test.npz -t linf:0.3 --risk trades`")(
+    train
+)
 app.command(epilog="For example: `sparring serve net.py:make --port 8080 --labels-only`")(serve)
 
 

@@ -111,7 +111,7 @@ def prepare(asked: Asked) -> Job:
         raise InputError("no threat is given; add one such as --threat linf:8/255")
     threat = question(threat, asked.goal, asked.access, asked.queries)
     plan = _plan(asked, described)
-    device = _device(asked.device)
+    device = device_named(asked.device)
     loaded = _model(described.get("model", asked.model), asked.model, threat.access is Access.GRADIENTS)
     if isinstance(loaded.model, nn.Module):
         loaded = replace(loaded, model=loaded.model.to(device))
@@ -227,7 +227,7 @@ def _targets(threat: ThreatModel, loaded: LoadedModel, samples: Samples, device:
             raise InputError(f"the goal is class {goal.label}, and the model has classes 0 to {out.shape[1] - 1}")
 
 
-def _device(wanted: str | None) -> torch.device:
+def device_named(wanted: str | None) -> torch.device:
     """The device of that name, or the GPU where there is one; raises InputError where it is not to be had."""
     try:
         device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -6,6 +6,7 @@
     file.onnx                                    a graph of ONNX
     http://HOST:PORT/v2/models/NAME              a model behind an address, which only answers; ?rate=50&queries=10000
     file.yaml                                    a service with a shape of its own, as docs/endpoints.md says
+    NAME@FILE.safetensors                        any of these that is a module, with the weights in that file
     timm:NAME   torchvision:NAME   hf:NAME       a published model; ?pretrained=no, &classes=10, &weights=FILE
 
 Code runs only because the user named it as the model: a Python file, or one of the two archives, which are programs.
@@ -14,6 +15,7 @@ A file of weights alone is never unpickled as anything else.
 
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -26,8 +28,10 @@ from sparring.models.factory import build, said
 from sparring.models.hubs import HUBS, load_hub
 from sparring.models.loaded import LoadedModel
 from sparring.models.onnx import load_onnx
+from sparring.models.weights import put_weights
 from sparring.models.wrap import Model
 
+WEIGHTS = {".safetensors", ".pt", ".pth"}
 ARCHIVES = {".pt2", ".pt", ".pth", ".ts", ".torchscript", ".ckpt", ".bin", ".safetensors"}
 
 
@@ -40,6 +44,9 @@ def load(name: str | PurePath, *, gradients: bool = True) -> LoadedModel:
     the line), or what it returns is not a model; MissingExtraError where the package of a prefix is not installed.
     """
     name = str(name)
+    base, _, weights = name.rpartition("@")
+    if base and Path(weights).suffix in WEIGHTS:
+        return _weighted(load(base, gradients=gradients), Path(weights))
     path = Path(name)
     if name.startswith(("http://", "https://")) or path.suffix in (".yaml", ".yml"):
         return load_endpoint(name)
@@ -58,6 +65,14 @@ def load(name: str | PurePath, *, gradients: bool = True) -> LoadedModel:
         f"{name!r} names no model; give file.py:factory, package.module:factory, a .pt2 or TorchScript file, or a name "
         f"after {', '.join(hub + ':' for hub in HUBS)}"
     )
+
+
+def _weighted(loaded: LoadedModel, path: Path) -> LoadedModel:
+    """The model with the weights in a file."""
+    if not isinstance(loaded.model, nn.Module):
+        raise ModelError(f"{loaded.description} is no module, and takes no weights from {path.name}")
+    put_weights(loaded.model, path)
+    return replace(loaded, description=f"{loaded.description} with {path.name}")
 
 
 def _ready(made: Any, name: str) -> Model:

@@ -1,0 +1,166 @@
+"""What can be named of a training: risks, augmentations, averages, optimizers, trackers."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import partial
+from typing import Any, get_type_hints
+
+import torch
+from torch import nn
+
+from sparring import attacks, defend
+from sparring.attack import Attack
+from sparring.cli.names import attack as named_attack
+from sparring.cli.names import pick, value
+from sparring.defend import EMA, SWA, Crop, CutMix, Cutout, Flip, Mixup, Risk
+from sparring.defend.augment import Augment
+from sparring.defend.averaging import Average
+from sparring.defend.tracking import MLflow, TensorBoard
+from sparring.errors import InputError
+from sparring.models.factory import build
+from sparring.models.load import load
+from sparring.progress import Watch
+from sparring.threat import ThreatModel, number
+
+ALSO = {
+    "adversarial": "adversarialrisk",
+    "madry": "adversarialrisk",
+    "pgd-at": "adversarialrisk",
+    "fast": "adversarialrisk",
+    "fgsm-rs": "adversarialrisk",
+    "free": "freeat",
+    "universal": "universalat",
+    "plain": "standard",
+}
+"""Other names of risks."""
+ONE_STEP = {"fast": attacks.PGD(1, rate=1.25), "fgsm-rs": attacks.PGD(1, rate=1.25), "nfgsm": attacks.FGSM()}
+"""Risks that are made for attacks of one step."""
+GIVEN = {"attack", "threat", "risk"}
+"""What the other options say."""
+AUGMENTS: Mapping[str, Callable[..., Augment]] = {
+    "flip": Flip,
+    "crop": Crop,
+    "cutout": Cutout,
+    "mixup": Mixup,
+    "cutmix": CutMix,
+}
+AVERAGES: Mapping[str, Callable[..., Average]] = {"ema": EMA, "swa": SWA}
+OPTIMIZERS: Mapping[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
+    "adamw": (torch.optim.AdamW, 1e-3),
+    "sgd": (partial(torch.optim.SGD, momentum=0.9, nesterov=True), 0.1),
+}
+"""Each with its usual rate."""
+TRACKERS: Mapping[str, Callable[[str], Watch]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
+
+
+def risks() -> dict[str, type[Risk]]:
+    """The risks that can be built from a threat, an attack, a teacher and plain numbers, by name."""
+    found = {name.lower(): getattr(defend, name) for name in defend.__all__}
+    kinds = {
+        name: one for name, one in found.items() if inspect.isclass(one) and issubclass(one, Risk) and one is not Risk
+    }
+    return {name: kind for name, kind in kinds.items() if all(_plain(kind, need) for need in _needs(kind))}
+
+
+def risk(
+    text: str,
+    settings: Sequence[str],
+    attack: str | None,
+    moves: Sequence[str],
+    threat: ThreatModel,
+    teacher: str | None,
+) -> Risk:
+    """A risk by its name, or what a function in a Python file returns; `awp+trades` puts one around another."""
+    if ":" in text:
+        made = build(text, InputError)
+        if not isinstance(made, Risk):
+            raise InputError(f"{text} returned a {type(made).__name__}; return a risk, such as defend.Trades(…)")
+        return made
+    known = risks()
+    names = [pick(ALSO.get(part.strip().lower(), part.strip()), known, "risk") for part in text.split("+")]
+    kinds = [known[name] for name in names]
+    for name, kind in zip(names, kinds, strict=True):
+        if ("risk" in _needs(kind)) != (name != names[-1]):
+            raise InputError(
+                f"--risk {text}: {name} {'goes around' if name == names[-1] else 'does not go around'} a risk"
+            )
+    given = _settings(kinds, settings)
+    against = _against(text.rpartition("+")[2].strip().lower(), attack, moves)
+    made: Risk | None = None
+    for kind in reversed(kinds):
+        own: dict[str, Any] = {"attack": against, "threat": threat, "risk": made}
+        wanted = {name: own[name] for name in _needs(kind) if name in GIVEN} | given[kind]
+        for name in _needs(kind) - wanted.keys():
+            if get_type_hints(kind)[name] is not nn.Module:
+                raise InputError(f"{kind.__name__} has no usual {name}; add --set {name}=…")
+            if teacher is None:
+                raise InputError(f"{kind.__name__} learns from a {name}; add --teacher MODEL")
+            wanted[name] = load(teacher).model
+        made = kind(**wanted)
+    assert made is not None
+    return made
+
+
+def _settings(kinds: Sequence[type[Risk]], settings: Sequence[str]) -> dict[type[Risk], dict[str, Any]]:
+    """What is set, by whose setting it is: the innermost risk that has one of that name."""
+    given: dict[type[Risk], dict[str, Any]] = {kind: {} for kind in kinds}
+    owners = {name: kind for kind in kinds for name in _fields(kind) if name not in GIVEN}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"the setting {setting!r} has no value; write it as beta=6")
+        key = pick(key.strip(), owners, "setting of the risk")
+        usual = _fields(owners[key])[key]
+        given[owners[key]][key] = number(text) if usual is MISSING else value(text.strip(), usual, key)
+    return given
+
+
+def _against(name: str, attack: str | None, moves: Sequence[str]) -> Attack:
+    """What the risk trains against."""
+    if attack is None and not moves:
+        return ONE_STEP.get(name, attacks.PGD(10))
+    return named_attack(
+        attack or "pgd", moves if attack or any(m.startswith("steps") for m in moves) else (*moves, "steps=10")
+    )[1]
+
+
+def augments(text: str) -> list[Augment]:
+    """Augmentations written as `flip,crop:4`."""
+    return [_sized(part, AUGMENTS, "augmentation") for part in text.split(",") if part.strip()]
+
+
+def average(text: str) -> Average | None:
+    """An average of weights written as `ema:0.995`; none where nothing is written."""
+    return _sized(text, AVERAGES, "average") if text.strip() else None
+
+
+def tracker(text: str) -> Watch:
+    """Who else is told, written as `tensorboard:FOLDER`."""
+    name, _, where = text.partition(":")
+    return TRACKERS[pick(name, TRACKERS, "tracker")](where or "sparring")
+
+
+def _sized(text: str, known: Mapping[str, Callable[..., Any]], kind: str) -> Any:
+    name, colon, size = text.strip().partition(":")
+    make = known[pick(name, known, kind)]
+    if not colon:
+        return make()
+    usual = [one.default for one in inspect.signature(make).parameters.values()]
+    if not usual:
+        raise InputError(f"{name} has no size; leave out {colon}{size}")
+    return make(value(size, usual[0], name))
+
+
+def _fields(kind: type[Risk]) -> dict[str, Any]:
+    """A risk's settings and what they usually are."""
+    own: Any = kind
+    return {one.name: one.default for one in fields(own) if one.init and one.default_factory is MISSING}
+
+
+def _needs(kind: type[Risk]) -> set[str]:
+    return {name for name, usual in _fields(kind).items() if usual is MISSING}
+
+
+def _plain(kind: type[Risk], need: str) -> bool:
+    return need in GIVEN or get_type_hints(kind)[need] in (float, nn.Module)
