@@ -389,3 +389,16 @@ def test_pace_may_change_while_a_run_goes_on_and_what_is_asked_may_not(tmp_path)
         with pytest.raises(StoreError, match="holds another run"):
             evaluate(ask(server.address, pixels="uint8"), (x, y), SCORES, plan=PLAN, store=tmp_path)
     assert (tmp_path / FILE).is_file()
+
+
+def test_a_request_that_waits_for_its_next_try_does_not_hold_up_one_that_failed():
+    model, x, _ = toy()
+
+    def before(count):
+        return None if count == 1 else (503, {}, {"Retry-After": "600"}) if count == 2 else (400, "enough")
+
+    with Scripted(protocol(model, before)) as server:
+        endpoint = Endpoint(server.address + PATH, batch=2, at_once=2)  # one that does sleep
+        with pytest.raises(ModelError, match=r"refuses the request \(400\): enough"):
+            endpoint(x)
+        assert len(server.posts) == 3

@@ -13,7 +13,7 @@ def serve(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="file.py:factory, package.module:factory, a .pt2 or TorchScript file, timm:, torchvision: or hf:NAME",
+            help="file.py:factory, a .pt2, TorchScript or .onnx file, timm:, torchvision: or hf:NAME",
         ),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port")] = 8080,

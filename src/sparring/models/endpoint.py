@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +38,7 @@ class Endpoint(BlackBox):
         *,
         memory: Memory | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         **settings: Any,
     ):
         super().__init__()
@@ -153,23 +152,29 @@ class Endpoint(BlackBox):
             return [*self._part(parts[0]), *self._answers(rows, places[len(parts[0]) :])]
         if len(parts) < 2 or self.service.at_once == 1:
             return [answer for part in parts for answer in self._part(part)]
-        stop = Event()
+        first: list[BaseException] = []
 
         def work(part: np.ndarray[Any, Any]) -> list[bytes]:
-            if stop.is_set():
+            try:
+                return [] if first else self._part(part)
+            except BaseException as error:
+                first.append(error)
+                self._exchange.halt.set()
                 return []
-            try:
-                return self._part(part)
-            except BaseException:
-                stop.set()
-                raise
 
-        with ThreadPoolExecutor(self.service.at_once) as pool:
-            try:
-                return [answer for found in pool.map(work, parts) for answer in found]
-            except BaseException:
-                stop.set()
-                raise
+        try:
+            with ThreadPoolExecutor(self.service.at_once) as pool:
+                try:
+                    found = list(pool.map(work, parts))
+                except BaseException as error:  # the user's Ctrl-C
+                    first.append(error)
+                    self._exchange.halt.set()
+                    raise
+        finally:
+            self._exchange.halt.clear()
+        if first:
+            raise first[0]
+        return [answer for part in found for answer in part]
 
     def _part(self, rows: np.ndarray[Any, Any]) -> list[bytes]:
         """The answers to one request, or to several where the server finds it too large."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from queue import Empty, LifoQueue
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -85,7 +85,7 @@ class Exchange:
         memory: Memory,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ):
         self._idle: LifoQueue[http.client.HTTPConnection] = LifoQueue()
         parts = urlsplit(url)
@@ -94,7 +94,9 @@ class Exchange:
         self._host, self._port, self._tls = parts.hostname, parts.port, parts.scheme == "https"
         self.name = f"{parts.scheme}://{parts.netloc}"
         self._secrets, self._manners, self._memory = secrets, manners, memory
-        self._clock, self._sleep, self._dice = clock, sleep, random.Random()
+        self.halt = Event()
+        """Set, it ends whatever waits for its next try."""
+        self._clock, self._sleep, self._dice = clock, sleep or self.halt.wait, random.Random()
         self._lock, self._free, self._began = Lock(), 0.0, -1.0
 
     def __del__(self) -> None:
@@ -180,6 +182,8 @@ class Exchange:
             )
         if seconds > 0:
             self._sleep(seconds)
+        if self.halt.is_set():
+            raise ModelError(f"{self.name} was not asked any more")
 
     def _send(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         """One request and its answer, over a connection that is kept for the next."""
