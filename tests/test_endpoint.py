@@ -185,7 +185,7 @@ def test_an_endpoint_that_must_not_remember_is_asked_every_time():
 
 
 def test_an_attack_on_an_endpoint_is_the_attack_on_its_model(tmp_path):
-    model, x, y = toy(24)
+    model, x, y = toy()
     local = evaluate(model, (x, y), SCORES, plan=PLAN)
     with Server(model) as server:
         far = evaluate(ask(server.address, batch=7), (x, y), SCORES, plan=PLAN, store=tmp_path)
@@ -361,7 +361,7 @@ def test_one_that_answers_at_random_is_found_out():
 
 
 def test_a_server_killed_and_started_again_loses_no_row_and_is_paid_for_nothing_twice(tmp_path):
-    model, x, y = toy(24)
+    model, x, y = toy()
     whole = evaluate(model, (x, y), SCORES, plan=PLAN)
     sent, stops, port = [], [], 0
     for life in (5, 25, 10_000):
