@@ -1,15 +1,18 @@
 """Patches and frames: what they cover, what closed forms say that they can do, and what finds it."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from known import Affine, inputs, mlp
-from sparring import Averaged, ThreatModel, evaluate
+from sparring import Averaged, ThreatModel, evaluate, spec
 from sparring.attack import restarts
-from sparring.attacks import PGD, PatchSearch, WorstOf
+from sparring.attacks import PGD, PatchSearch, Sticker, Universal, WorstOf, fit_patch
 from sparring.defend import RandomResize
-from sparring.errors import InputError
+from sparring.errors import AccessError, InputError, StoreError
 from sparring.goals import Targeted
 from sparring.losses import cross_entropy, margin
 from sparring.random import Random
@@ -161,6 +164,55 @@ def test_a_patch_made_for_one_view_is_lost_in_others_and_one_made_for_all_is_not
     fooled = [int((judge(attack(model, x, y, Patch(9, 9)).x).argmax(1) != y).sum()) for model in (net, seen)]
     assert fooled[1] >= fooled[0] + 2, fooled
     assert fooled[1] >= 15, fooled
+
+
+def test_on_two_affine_classes_the_fitted_patch_is_that_of_the_slope():
+    model, x, _, _ = two_classes(64)
+    y = torch.zeros(len(x), dtype=torch.long)
+    sticker = fit_patch(model, (x, y), Patch(2, 3, (1, 2)), loss=margin, epochs=10, rate=0.3)
+    slope = (model.weight[1] - model.weight[0]).detach().reshape(SHAPE)[:, 1:3, 2:5]
+    assert torch.equal(sticker.content, (slope > 0).float())
+    result = sticker(model, x, y, Patch(2, 3, (1, 2)))
+    assert torch.equal(result.success, PGD(1, rate=2.0, random_start=False)(model, x, y, Patch(2, 3, (1, 2))).success)
+
+
+def test_a_sticker_is_kept_and_read_and_refuses_what_it_is_not_for(tmp_path):
+    model, x, y, _ = two_classes()
+    sticker = fit_patch(model, (x, y), Patch(2, 3), epochs=2, places=3)
+    assert sticker == fit_patch(model, (x, y), Patch(2, 3), epochs=2, places=3)
+    sticker.save(tmp_path / "patch.safetensors")
+    assert Sticker.load(tmp_path / "patch.safetensors") == sticker
+    assert spec.read(spec.write(sticker)) == sticker
+    more = [int(replace(sticker, places=n)(model, x, y, Patch(2, 3)).success.sum()) for n in (1, 10)]
+    assert more[1] >= more[0]
+    with pytest.raises(InputError, match="give the one it is for"):
+        sticker(model, x, y, Patch(3, 3))
+    with pytest.raises(InputError, match="works in Patch"):
+        sticker(model, x, y, Linf(0.1))
+    with pytest.raises(AccessError, match="takes the model's gradients"):
+        fit_patch(model, (x, y), ThreatModel(Patch(2, 3), access=Access.SCORES))
+    assert all(one.requires_grad for one in model.parameters())
+    Universal(torch.zeros(1, 2)).save(tmp_path / "other")
+    with pytest.raises(StoreError, match="no patch"):
+        Sticker.load(tmp_path / "other")
+
+
+def test_the_settings_of_patches_survive_json():
+    for thing in (Patch(2, 3, (1, 2), eps=0.5), Frame(3), PatchSearch(9), ThreatModel(Patch(2, 2))):
+        assert spec.read(json.loads(json.dumps(spec.write(thing)))) == thing
+
+
+@pytest.mark.slow
+def test_one_patch_takes_unseen_digits_to_a_class_wherever_it_is_shown():
+    net, data = digit_classifier(), digits()
+    threat = ThreatModel(Patch(13, 13), Targeted(3))
+    sticker = fit_patch(net, (data.train_x[:300], data.train_y[:300]), threat)
+    x = data.test_x[:200][data.test_y[:200] != 3]
+    shown = int((net(sticker.perturb(net, x, torch.full((len(x),), 3), threat)).argmax(1) == 3).sum())
+    grey = Sticker(torch.full((1, 13, 13), 0.5)).perturb(net, x, torch.full((len(x),), 3), threat)
+    assert shown >= len(x) / 3
+    assert shown >= 3 * int((net(grey).argmax(1) == 3).sum())
+    assert sticker.record.losses[-1] < sticker.record.losses[0]
 
 
 def test_an_evaluation_takes_a_patch_as_text(tmp_path):

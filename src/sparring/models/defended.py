@@ -1,7 +1,7 @@
 """What a defence that is part of a model says of itself, so that an evaluation can say how it was attacked."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from torch import nn
 
@@ -28,6 +28,11 @@ class Defence(nn.Module, ABC):
     @abstractmethod
     def account(self) -> Account:
         """What it does, and how it is attacked."""
+
+    @final
+    def extra_repr(self) -> str:
+        """What it does: settings are part of what tells two models apart."""
+        return self.account.does
 
 
 def accounts(model: object) -> list[Account]:

@@ -8,6 +8,7 @@ from sparring.attacks.learned.generated import Generated
 from sparring.attacks.learned.latent import TREMBA
 from sparring.attacks.learned.networks import Decoder, Residual
 from sparring.attacks.learned.objectives import Clipped, log_cross_entropy
+from sparring.attacks.learned.patch import Sticker, fit_patch
 from sparring.attacks.learned.recipe import FitRecord
 from sparring.attacks.learned.shared import fit_universal
 from sparring.attacks.learned.uap import fit_uap
@@ -21,12 +22,14 @@ __all__ = [
     "FitRecord",
     "Generated",
     "Residual",
+    "Sticker",
     "Universal",
     "fit_advgan",
     "fit_advgan_plus",
     "fit_gap",
     "fit_gap_universal",
     "fit_knockoff",
+    "fit_patch",
     "fit_substitute",
     "fit_uap",
     "fit_universal",
