@@ -402,3 +402,13 @@ def test_a_request_that_waits_for_its_next_try_does_not_hold_up_one_that_failed(
         with pytest.raises(ModelError, match=r"refuses the request \(400\): enough"):
             endpoint(x)
         assert len(server.posts) == 3
+
+
+def test_a_server_that_was_never_there_is_not_looked_for_long():
+    time = Time()
+    with Scripted(lambda *_: (200, {})) as server:
+        address = server.address
+    endpoint = Endpoint(address + PATH, clock=time.clock, sleep=time.sleep)
+    with pytest.raises(ModelError, match=r"cannot be reached \(nobody listens there\), 3 times in \d s"):
+        endpoint(torch.rand(1, 1, 2, 2))
+    assert time.now < 3

@@ -262,6 +262,8 @@ def test_the_command_says_what_it_lowers_and_goes_on_where_it_was(tmp_path):
         wrong = CliRunner().invoke(app, ["attack", server.address, *words[:-2], "-a", "pgd"])
         assert wrong.exit_code == 2
         assert "pgd needs GRADIENTS" in wrong.output
+    kept = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "-q"])  # nobody listens any more
+    assert kept.exit_code == 0, kept.output
     html = (tmp_path / "out" / "report.html").read_text()
     assert "images were sent to" in html
     assert "attacked by scores" in html

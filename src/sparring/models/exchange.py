@@ -22,6 +22,8 @@ Value = TypeVar("Value")
 
 LONGEST = 30.0
 """Seconds between two tries at most, unless the server asks for more."""
+FIRST = 3
+"""How often a server is looked for that never answered: it may not be there at all."""
 AGAIN = {408, 425, 429, 500, 502, 503, 504}
 """Answers after which it is worth asking again."""
 
@@ -97,7 +99,7 @@ class Exchange:
         self.halt = Event()
         """Set, it ends whatever waits for its next try."""
         self._clock, self._sleep, self._dice = clock, sleep or self.halt.wait, random.Random()
-        self._lock, self._free, self._began = Lock(), 0.0, -1.0
+        self._lock, self._free, self._began, self._met = Lock(), 0.0, -1.0, False
 
     def __del__(self) -> None:
         while not self._idle.empty():
@@ -107,7 +109,7 @@ class Exchange:
         self, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Reply], Value], inputs: int = 0
     ) -> Value:
         """What `read` makes of the answer, asked for again where the server falters; `inputs` is what it costs."""
-        trouble, begun = "", self._clock()
+        trouble, begun, attempt = "", self._clock(), 0
         for attempt in range(self._manners.tries):
             if attempt:
                 self._memory.count("tries again")
@@ -117,6 +119,7 @@ class Exchange:
             least = 0.0
             try:
                 reply = self._send(path, body, headers)
+                self._met = True
                 if inputs and reply.status in (413, 429):
                     self._memory.count("sent", -inputs)  # turned away unseen
                 if reply.status == 413:
@@ -138,12 +141,14 @@ class Exchange:
                 self._memory.count("unreachable")
                 if inputs and isinstance(error, ConnectionRefusedError):
                     self._memory.count("sent", -inputs)  # nobody was there to be asked
+                if not self._met and attempt + 1 >= FIRST:
+                    break
             if attempt + 1 < self._manners.tries:
                 wished = min(self._manners.pause * 2**attempt, LONGEST) * self._dice.uniform(0.5, 1.5)
                 self._wait(max(wished, least), trouble)
         raise ModelError(
-            f"{self.name} {trouble}, {self._manners.tries} times in {self._clock() - begun:.0f} s; what was answered "
-            f"is kept: run the same again once it is well"
+            f"{self.name} {trouble}, {attempt + 1} times in {self._clock() - begun:.0f} s; what was answered is kept: "
+            f"run the same again once it is well"
         )
 
     def _charge(self, inputs: int) -> None:
