@@ -98,7 +98,7 @@ def test_a_detector_catches_an_attack_that_knows_nothing_of_it_and_not_the_one_t
     make, attack, space = CASES[name]
     net, x, y, _ = case()
     whole = make(net)
-    assert (whole(x).argmax(1) == y).float().mean() >= 0.85
+    assert (whole(x).argmax(1) == y).float().mean() >= 0.8
 
     def evaded(at: torch.Tensor) -> float:
         named = whole(at).argmax(1)
@@ -114,7 +114,7 @@ def test_a_detector_catches_an_attack_that_knows_nothing_of_it_and_not_the_one_t
     assert evaded(aware.x) >= 0.7, (evaded(oblivious.x), evaded(aware.x))
 
 
-@pytest.mark.parametrize("plan", ["quick", "standard"])
+@pytest.mark.parametrize("plan", ["quick", pytest.param("standard", marks=pytest.mark.slow)])
 def test_an_evaluation_of_a_guarded_model_asks_for_what_is_wrong_and_not_rejected(plan, tmp_path):
     net, x, y, honest = case()
     whole = guarded(net, Squeezing(net, Median(2)), honest)
