@@ -1,5 +1,8 @@
 """Models behind HTTP: what they answer, what it costs, and what happens when they falter."""
 
+import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -137,8 +140,6 @@ def test_images_of_eight_bits_arrive_rounded_to_the_nearest(form):
     def reply(path, headers, body):
         if not body:
             return 200, {}
-        import json
-
         sent = json.loads(body)["inputs"][0]
         if form == "png":
             seen.extend(np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in sent["data"])
@@ -412,3 +413,28 @@ def test_a_server_that_was_never_there_is_not_looked_for_long():
     with pytest.raises(ModelError, match=r"cannot be reached \(nobody listens there\), 3 times in \d s"):
         endpoint(torch.rand(1, 1, 2, 2))
     assert time.now < 3
+
+
+@pytest.mark.slow
+def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path):
+    model, x, y = toy()
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    sent, reached = [], threading.Event()
+
+    def before(count):
+        if count == 60:
+            reached.set()
+
+    with Scripted(protocol(model, before, sent)) as server:
+        address = f"{server.address}{PATH}?batch=4&at_once=2"
+        words = ["-d", "data.npz", "-t", "linf:0.03", "-p", "quick", "-o", "out", "-q", "--json", "-b", "4"]
+        command = [sys.executable, "-m", "sparring", "evaluate", address, *words]
+        first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert reached.wait(100)
+        first.kill()
+        first.communicate()
+        second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    verdict = json.loads(second.stdout)
+    local = evaluate(model, (x, y), SCORES, plan="quick")
+    assert verdict["robust_accuracy"] == pytest.approx(local.robust_accuracy)
+    assert len(sent) - len(set(sent)) <= 1 + 2 * 4
