@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,8 @@ from sparring.defend import (
 )
 from sparring.defend.loop import groups
 from sparring.defend.risk import places
+from sparring.defend.tracking import MLflow, TensorBoard
+from sparring.errors import MissingExtraError
 from sparring.random import Random
 from trained import THREAT, flat, fragile, network, trained
 
@@ -493,3 +496,30 @@ def test_a_holdout_can_look_at_training_data_too_and_no_batch_size_changes_it():
     assert set(figures) == {"clean", "robust", "robust on training data"}
     assert figures == replace(held, batch_size=100)(model)
     assert figures["robust on training data"] == Holdout(*fragile(20), PGD(3), THREAT)(model)["robust"]
+
+
+# Trackers
+
+
+def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    for make in (TensorBoard, MLflow):
+        with pytest.raises(MissingExtraError, match=r"sparring\[track\]"):
+            make("here")
+
+
+def test_mlflow_is_told_of_every_epoch_and_of_some_batches(monkeypatch: pytest.MonkeyPatch):
+    said: list[tuple[int, dict[str, float]]] = []
+    ended: list[bool] = []
+    fake = SimpleNamespace(
+        set_experiment=lambda name: None,
+        start_run=lambda: SimpleNamespace(info=SimpleNamespace(run_id="7")),
+        log_metrics=lambda figures, step, run_id: said.append((step, figures)),
+        end_run=lambda: ended.append(True),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    trained(network(), None, track=[MLflow("course")])
+    assert [step for step, figures in said if "held out/robust" in figures] == [200, 400, 600, 800]
+    assert len(said) == 5
+    assert ended == [True]

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     plans = "plans"
     spaces = "spaces"
     losses = "losses"
+    risks = "risks"
 
 
 @guarded
@@ -22,7 +23,7 @@ def catalogue(
     what: Annotated[Kind | None, typer.Argument(help="What to list", show_default="everything")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also SPARRING_DEBUG=1)")] = False,
 ) -> None:
-    """List the attacks, plans, spaces and losses that can be named."""
+    """List the attacks, plans, spaces, losses and risks that can be named."""
     from sparring.cli.show import catalogue, console
 
     for kind in [what] if what else list(Kind):

@@ -63,6 +63,21 @@ def risks() -> dict[str, type[Risk]]:
     return {name: kind for name, kind in kinds.items() if all(_plain(kind, need) for need in _needs(kind))}
 
 
+def described() -> dict[str, tuple[type[Risk], list[str]]]:
+    """Each of them with its settings, as they are typed, and what they usually are."""
+    return {
+        name: (
+            kind,
+            [
+                key if usual is MISSING else f"{key}={usual:g}"
+                for key, usual in _fields(kind).items()
+                if _typed(kind, key)
+            ],
+        )
+        for name, kind in risks().items()
+    }
+
+
 def risk(
     text: str,
     settings: Sequence[str],
@@ -160,6 +175,11 @@ def _fields(kind: type[Risk]) -> dict[str, Any]:
 
 def _needs(kind: type[Risk]) -> set[str]:
     return {name for name, usual in _fields(kind).items() if usual is MISSING}
+
+
+def _typed(kind: type[Risk], key: str) -> bool:
+    """Whether a setting is a number that can be set."""
+    return get_type_hints(kind)[key] in (int, float)
 
 
 def _plain(kind: type[Risk], need: str) -> bool:

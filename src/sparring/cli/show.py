@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparring.cli.names import all_losses, defaults, makers
+from sparring.cli.recipes import described
 from sparring.directions import Direction
 from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
@@ -58,8 +59,9 @@ def doubt(check: Check) -> str:
 
 
 def catalogue(what: str) -> Table:
-    """What can be named: attacks, plans, spaces or losses."""
-    columns, rows = {"attacks": _attacks, "plans": _plans, "spaces": _spaces, "losses": _losses}[what]()
+    """What can be named: attacks, plans, spaces, losses or risks."""
+    known = {"attacks": _attacks, "plans": _plans, "spaces": _spaces, "losses": _losses, "risks": _risks}
+    columns, rows = known[what]()
     table = Table(*columns, box=box.SIMPLE_HEAD, title=what, title_justify="left", title_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
@@ -96,6 +98,12 @@ def _spaces() -> tuple[Sequence[str], list[tuple[str, ...]]]:
 
 def _losses() -> tuple[Sequence[str], list[tuple[str, ...]]]:
     return ("name", "what it is"), [(name, first_sentence(loss)) for name, loss in all_losses().items()]
+
+
+def _risks() -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    return ("name", "settings (--set name=value)", "what it is"), sorted(
+        (name, " ".join(settings), first_sentence(kind)) for name, (kind, settings) in described().items()
+    )
 
 
 def first_sentence(thing: object) -> str:
