@@ -476,7 +476,7 @@ assert searched[0] < stands(
 #   [arXiv:1901.09981](https://arxiv.org/abs/1901.09981). GAL.
 # - H. Yang and others, *DVERGE: diversifying vulnerabilities for enhanced robust generation of ensembles*, NeurIPS
 #   2020, [arXiv:2009.14720](https://arxiv.org/abs/2009.14720).
-# - Z. Yang and others, *TRS: transferability reduced ensemble via encouraging gradient diversity and model smoothness*,
+# - Z. Yang and others, *TRS: transferability reduced ensemble via promoting gradient diversity and model smoothness*,
 #   NeurIPS 2021, [arXiv:2104.00671](https://arxiv.org/abs/2104.00671).
 # - W. He, J. Wei, X. Chen, N. Carlini, D. Song, *Adversarial example defenses: ensembles of weak defenses are not
 #   strong*, WOOT 2017, [arXiv:1706.04701](https://arxiv.org/abs/1706.04701).

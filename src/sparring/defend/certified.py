@@ -23,8 +23,8 @@ class IBP(Crafted):
     the clean part falls from 1 to `clean`. The bounds are intervals.
 
     Reference: Gowal, Dvijotham, Stanforth, Bunel, Qin, Uesato, Arandjelović, Mann & Kohli, "On the effectiveness of
-    interval bound propagation for training verifiably robust models", 2018, arXiv:1810.12715, equations (9) to (12),
-    section 4 for the schedule.
+    interval bound propagation for training verifiably robust models", 2018, arXiv:1810.12715, section 3;
+    the schedule is in section 4.
     """
 
     threat: Threat
@@ -66,7 +66,7 @@ def CrownIBP(threat: Threat, clean: float = 0.5, hold: float = 0.05, warm: float
     The linear bounds go back from the margins to the input, over intervals for what lies between.
 
     Reference: Zhang, Chen, Xiao, Gowal, Stanforth, Li, Boning & Hsieh, "Towards stable and efficient training of
-    verifiably robust neural networks", ICLR 2020, arXiv:1906.06316, equation (10), with β from 1 to 0.
+    verifiably robust neural networks", ICLR 2020, arXiv:1906.06316, with its β from 1 to 0.
     """
     return IBP(threat, clean, hold, warm, linear=1.0)
 

@@ -39,7 +39,7 @@ class Distilled(Crafted):
     Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, arXiv:1608.04644, section VIII.
 
     Reference: Papernot, McDaniel, Wu, Jha & Swami, "Distillation as a defense to adversarial perturbations against deep
-    neural networks", S&P 2016, arXiv:1511.04508, equation (10).
+    neural networks", S&P 2016, arXiv:1511.04508, section IV.
     """
 
     teacher: nn.Module = field(repr=False)
@@ -56,8 +56,7 @@ class ARD(Crafted):
 
     The first has the weight 1 - `share`, the second share·t²: a divergence between probabilities at temperature t.
 
-    Reference: Goldblum, Fowl, Feizi & Goldstein, "Adversarially robust distillation", AAAI 2020, arXiv:1905.09747,
-    equation (6).
+    Reference: Goldblum, Fowl, Feizi & Goldstein, "Adversarially robust distillation", AAAI 2020, arXiv:1905.09747.
     """
 
     attack: Attack
@@ -82,7 +81,7 @@ class RSLAD(Crafted):
     """The teacher's probabilities at x label x and x′, and are what the attack leads away from; no true label is read.
 
     Reference: Zi, Zhao, Ma & Jiang, "Revisiting adversarial robustness distillation: robust soft labels make student
-    better", ICCV 2021, arXiv:2108.07969, equation (8) and (9).
+    better", ICCV 2021, arXiv:2108.07969.
     """
 
     attack: Attack
@@ -111,8 +110,8 @@ class AdaAD(Crafted):
 
     The attack's gradient runs through the teacher too, which is asked anew at x′.
 
-    Reference: Huang, Chen, Wang, Tai, Chen, Shen & Wang, "Boosting accuracy and robustness of student models via
-    adaptive adversarial distillation", CVPR 2023, equations (3) and (4).
+    Reference: Huang, Chen, Wang, Lu, Cheng & Wang, "Boosting accuracy and robustness of student models via
+    adaptive adversarial distillation", CVPR 2023.
     """
 
     attack: Attack
@@ -146,7 +145,7 @@ class Smoothened(Crafted):
     cures robust overfitting by it.
 
     Reference: Chen, Zhang, Liu, Chang & Wang, "Robust overfitting may be mitigated by properly learned smoothening",
-    ICLR 2021, equation (2). The divergences here are multiplied by t², as Hinton does, so that their gradients weigh
+    ICLR 2021. The divergences here are multiplied by t², as Hinton does, so that their gradients weigh
     the same at any temperature.
     """
 
@@ -188,7 +187,7 @@ class MeanTeacher(Remembering, Crafted):
 
     Reference: Zhang, Gao, Zhang, Zhou & Wu, "Alleviating robust overfitting of adversarial training with consistency
     regularization", 2022, arXiv:2205.11744; Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017,
-    arXiv:1703.01780, equation (3).
+    arXiv:1703.01780.
     """
 
     attack: Attack

@@ -30,7 +30,7 @@ class ADP(Crafted):
     wrong classes, at length one, span. There must be more classes than members.
 
     Reference: Pang, Xu, Du, Chen & Zhu, "Improving adversarial robustness via promoting ensemble diversity", ICML 2019,
-    arXiv:1901.08846, equations (2) to (4).
+    arXiv:1901.08846.
     """
 
     entropy: float = 2.0
@@ -55,7 +55,7 @@ class GAL(Crafted):
     leaky ones.
 
     Reference: Kariyappa & Qureshi, "Improving adversarial robustness of ensembles with diversity training", 2019,
-    arXiv:1901.09981, equation (6).
+    arXiv:1901.09981.
     """
 
     weight: float = 0.5
@@ -76,8 +76,8 @@ class TRS(Crafted):
     Two smooth members with gradients at right angles cannot share many adversarial inputs. The length is taken where an
     attack on the ensemble leads. The weights are ours: the paper's are made for its own scale of the loss.
 
-    Reference: Yang, Li, Xu, Zuo, Chen, Zhou, Rubinstein, Zhang & Li, "TRS: transferability reduced ensemble via
-    encouraging gradient diversity and model smoothness", NeurIPS 2021, arXiv:2104.00671, section 4.
+    Reference: Yang, Li, Xu, Zuo, Chen, Rubinstein, Zhou, Zhang & Li, "TRS: transferability reduced ensemble via
+    promoting gradient diversity and model smoothness", NeurIPS 2021, arXiv:2104.00671, section 4.
     """
 
     attack: Attack
@@ -107,7 +107,7 @@ class DVERGE(Crafted):
     `layers`: names that every member has.
 
     Reference: Yang, Zhang, Dong, Inkawhich, Gardner, Touchet, Wilkes, Berry & Li, "DVERGE: diversifying
-    vulnerabilities for enhanced robust generation of ensembles", NeurIPS 2020, arXiv:2009.14720, equations (1) and (4).
+    vulnerabilities for enhanced robust generation of ensembles", NeurIPS 2020, arXiv:2009.14720.
     """
 
     attack: Attack

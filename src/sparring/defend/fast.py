@@ -23,7 +23,7 @@ class NFGSM(Crafted):
     projected back but into the box of valid inputs.
 
     Reference: de Jorge, Bibi, Volpi, Sanyal, Torr, Rogez & Dokania, "Make some noise: reliable and efficient
-    single-step adversarial training", NeurIPS 2022, arXiv:2202.01181, equation (4).
+    single-step adversarial training", NeurIPS 2022, arXiv:2202.01181.
     """
 
     attack: Attack
@@ -44,7 +44,7 @@ class GradAlign(Around, Crafted):
     mode, so that running statistics move once, by the risk alone; samples without a gradient count as turned.
 
     Reference: Andriushchenko & Flammarion, "Understanding and improving fast adversarial training", NeurIPS 2020,
-    arXiv:2007.02617, equation (6).
+    arXiv:2007.02617.
     """
 
     threat: Threat

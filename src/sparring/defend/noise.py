@@ -74,7 +74,7 @@ class MACER(Crafted):
     paper's β, an inverse temperature); it is pushed up to σ/2 · `hinge`.
 
     Reference: Zhai, Dan, He, Zhang, Gong, Ravikumar, Hsieh & Wang, "MACER: attack-free and scalable robust training via
-    maximizing certified radius", ICLR 2020, arXiv:2001.02378, equation (9) and algorithm 1.
+    maximizing certified radius", ICLR 2020, arXiv:2001.02378, algorithm 1.
     """
 
     sigma: float

@@ -118,7 +118,7 @@ class MART(Crafted):
     KL(f(x) ‖ f(x′)) is weighted by the clean input's doubt 1 - p_y(x).
 
     Reference: Wang, Zou, Yi, Bailey, Ma & Gu, "Improving adversarial robustness requires revisiting misclassified
-    examples", ICLR 2020, equations (8) to (11).
+    examples", ICLR 2020, section 3.
     """
 
     attack: Attack
@@ -179,7 +179,7 @@ class MMA(Crafted):
     `clean`.
 
     Reference: Ding, Sharma, Lui & Huang, "MMA training: direct input space margin maximization through adversarial
-    training", ICLR 2020, arXiv:1812.02637, equations (8) and (9).
+    training", ICLR 2020, arXiv:1812.02637, algorithm 1.
     """
 
     attack: Attack

@@ -71,7 +71,7 @@ class AWP(AtWorstWeights):
     """Each layer's weights go `gamma` of their own length uphill; biases and normalisation layers stay.
 
     Reference: Wu, Xia & Wang, "Adversarial weight perturbation helps robust generalization", NeurIPS 2020,
-    arXiv:2004.05884, equations (7) to (10), with one step of each kind.
+    arXiv:2004.05884, algorithm 1 with one step uphill.
     """
 
     gamma: float = 0.01
