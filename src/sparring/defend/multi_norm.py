@@ -94,8 +94,8 @@ class EAT(Remembering, Crafted):
     The shares of samples that each attack broke since training began are its odds. With an attack in L∞ and one in
     L1, the model becomes robust in L2 as well, which lies between them. Of several processes, each keeps its own odds.
 
-    Reference: Croce & Hein, "Adversarial robustness against multiple and single lp-threat models via quick fine-tuning of
-    robust classifiers", ICML 2022, arXiv:2105.12508.
+    Reference: Croce & Hein, "Adversarial robustness against multiple and single lp-threat models via quick fine-tuning
+    of robust classifiers", ICML 2022, arXiv:2105.12508.
     """
 
     attacks: tuple[Pair, ...]
