@@ -61,7 +61,7 @@ def test_perc_al_needs_less_colour_than_another_library_at_equal_steps():
     ("metric", "first", "theirs"), [(SSIM(), 0.05, 0.0263), (ColourDifference(), 1.0, 4.88)], ids=["ssim", "ciede2000"]
 )
 def test_alma_needs_less_than_another_library_in_perceptual_distances_at_equal_steps(metric, first, theirs):
-    """adv-lib 0.2.8, alma(num_steps=100), init_lr_distance 3e-5 and 0.05 (at 1: 8.2), same 8 images, measured by ours."""
+    """adv-lib 0.2.8, alma(num_steps=100), init_lr_distance 3e-5 and 0.05 (at 1: 8.2), same 8 images, by our metrics."""
     model, x, y = case("cifar_resnet20_std", 8)
     result = ALMA(steps=100, first=first)(model, x, y, Perceptual(None, metric))
     assert result.success.all()
