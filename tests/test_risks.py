@@ -151,6 +151,7 @@ def test_the_nearest_boundary_costs_a_bit_of_doubt_a_wrong_sample_what_it_costs_
     expected[:4] = plain[:4]
     found = MMA(DeepFool(20), L2(), furthest=furthest, clean=0.0)(model, x, y)
     assert found.item() == pytest.approx(expected.mean().item(), rel=0.02)
+    assert torch.equal(MMA(DeepFool(20), L2(1e-3), furthest=furthest, clean=0.0)(model, x, y), found)
     mixed = MMA(DeepFool(20), L2(), furthest=furthest)(model, x, y)
     torch.testing.assert_close(mixed, plain.mean() / 3 + 2 / 3 * found)
 

@@ -23,7 +23,7 @@
 # - use distillation for what it can do: hand a robust model's knowledge to another one;
 # - build ensembles, see what they stop and what they do not, and train members to differ.
 #
-# It runs in about a minute: `python docs/course/08_distillation_and_ensembles.py`.
+# It runs in about two minutes: `python docs/course/08_distillation_and_ensembles.py`.
 
 # %% tags=["hide-input"]
 import os
@@ -69,9 +69,9 @@ from sparring.models.small import mnist_mlp
 from sparring.samples import digits
 
 held = digits()
-known = 2000 if FAST else 4000
+known = 2000 if FAST else 3000
 data = held.train_x[:known], held.train_y[:known]
-count = 150 if FAST else 400
+count = 150 if FAST else 300
 x, y = held.test_x[:count], held.test_y[:count]
 EPOCHS = 8 if FAST else 10
 

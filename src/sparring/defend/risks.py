@@ -3,7 +3,7 @@
 A risk never imports an attack: it is given one. This file holds the plain risk and those of one attack and one model.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -174,8 +174,8 @@ class HAT(Crafted):
 class MMA(Crafted):
     """Cross-entropy at the nearest adversarial input, wherever that lies: each sample has an eps of its own.
 
-    The attack looks for the smallest perturbation, so the threat has no eps: `Linf()` or "l2". A sample that is wrong
-    counts as it is; one whose margin reaches `furthest` no longer counts. The plain cross-entropy has the share
+    The attack looks for the smallest perturbation, whatever the threat's eps: give `Linf()` or "l2". A sample that is
+    wrong counts as it is; one whose margin reaches `furthest` no longer counts. The plain cross-entropy has the share
     `clean`.
 
     Reference: Ding, Sharma, Lui & Huang, "MMA training: direct input space margin maximization through adversarial
@@ -188,8 +188,10 @@ class MMA(Crafted):
     clean: float = 1 / 3
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
+        question = as_threat(self.threat)
+        free = replace(question, space=question.space.within(None))
         with evaluating(model):
-            found = self.attack(model, x, y, self.threat, seed=seed, ids=places(seed))
+            found = self.attack(model, x, y, free, seed=seed, ids=places(seed))
         near = (found.distance > 0) & (found.distance < self.furthest)
         points = torch.where(rows(near, x), found.x, x)
         counts = (near | (found.distance == 0)).to(x.dtype)
