@@ -31,7 +31,7 @@ def ask(address, **settings):
 
 
 def toy(n=12):
-    model, x = mlp(), inputs(n, spread=1.0)
+    model, x = mlp(), inputs(n, (1, 4, 6), spread=1.0)
     return model, x, model(x).argmax(1)
 
 
@@ -422,12 +422,12 @@ def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path)
     sent, reached = [], threading.Event()
 
     def before(count):
-        if count == 60:
+        if count == 12:
             reached.set()
 
     with Scripted(protocol(model, before, sent)) as server:
-        address = f"{server.address}{PATH}?batch=4&at_once=2"
-        words = ["-d", "data.npz", "-t", "linf:0.03", "-p", "quick", "-o", "out", "-q", "--json", "-b", "4"]
+        address = f"{server.address}{PATH}?batch=16"
+        words = ["-d", "data.npz", "-t", "linf:0.03", "-p", "quick", "-o", "out", "-q", "--json"]
         command = [sys.executable, "-m", "sparring", "evaluate", address, *words]
         first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert reached.wait(100)
@@ -437,4 +437,4 @@ def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path)
     verdict = json.loads(second.stdout)
     local = evaluate(model, (x, y), SCORES, plan="quick")
     assert verdict["robust_accuracy"] == pytest.approx(local.robust_accuracy)
-    assert len(sent) - len(set(sent)) <= 1 + 2 * 4
+    assert len(sent) - len(set(sent)) <= 1 + 2 * 16

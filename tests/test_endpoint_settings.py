@@ -25,7 +25,7 @@ SECRET = "s3cr3t-0f-mine"
 
 
 def toy(n=12):
-    model, x = mlp(), inputs(n, spread=1.0)
+    model, x = mlp(), inputs(n, (1, 4, 6), spread=1.0)
     return model, x, model(x).argmax(1)
 
 
