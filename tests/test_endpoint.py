@@ -430,7 +430,7 @@ def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path)
         words = ["-d", "data.npz", "-t", "linf:0.03", "-p", "quick", "-o", "out", "-q", "--json"]
         command = [sys.executable, "-m", "sparring", "evaluate", address, *words]
         first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert reached.wait(100)
+        assert reached.wait(600)
         first.kill()
         first.communicate()
         second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
