@@ -53,8 +53,9 @@ SAME_FLOOR = {
     ("cli", "demo"),
     ("__main__", "cli"),
 }
-ABOVE_SIBLINGS = {("evaluation", "attacks")}
-"""Evaluation stands a floor above its siblings because a plan names attacks; of them it may see the attacks alone."""
+ABOVE_SIBLINGS = {("evaluation", "attacks"), ("evaluation", "certify")}
+"""Evaluation stands a floor above its siblings because a plan names attacks; of them it may see the attacks, and the
+certificates that bracket its verdict."""
 OPTIONAL = {"torchvision", "timm", "transformers", "pandas", "huggingface_hub", "onnx", "onnxruntime"}
 """What may be imported inside a function: heavy packages that an extra brings."""
 LAZY_DOOR = {"cli", "demo", "__init__", "__main__"}

@@ -21,7 +21,9 @@ SHAPES = _named(
     "unsafe_view reflection_pad2d constant_pad_nd channel_shuffle"
 )
 """Affine steps whose coefficients are nowhere negative: both ends of an interval go through them alike."""
-IDENTITIES = _named("contiguous clone detach alias to float double type_as identity dropout dropout2d data")
+IDENTITIES = _named(
+    "contiguous clone detach alias to float double half bfloat16 type_as identity dropout dropout2d data"
+)
 """Steps that change no value; dropout is one in evaluation mode."""
 FACTORS = _named("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d mul div matmul bmm mm")
 """Steps that multiply by something; affine where that is fixed."""

@@ -38,6 +38,8 @@ def error(step: Step, before: Sequence[Interval], out: Interval, unit: float) ->
 def _terms(step: Step, before: Sequence[Interval]) -> float:
     """How many roundings stand behind one value."""
     name = step.name
+    if name in {"to", "float", "double", "half", "bfloat16", "type_as"}:
+        return 1.0
     if name in IDENTITIES:
         return 0.0
     if name in {"linear"} or name.startswith("conv"):

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sparring.cli.asked import Asked, Demands
 from sparring.cli.catalogue import catalogue
+from sparring.cli.certify import certify as certifying
 from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, guarded, say
 from sparring.cli.serve import serve
 from sparring.cli.train import train
@@ -91,6 +92,7 @@ def evaluate(
         float | None,
         typer.Option(help="Stop once robust accuracy is this sure, as in 0.01", show_default="all samples"),
     ] = None,
+    certify: Annotated[str | None, typer.Option(help="Bound it from below too: auto, ibp, crown, …")] = None,
     min_robust: Annotated[
         float | None,
         typer.Option(
@@ -123,6 +125,7 @@ def evaluate(
             batch_size=batch_size,
             device=device,
             precision=precision,
+            certify=certify,
         ),
         out,
         fresh,
@@ -215,6 +218,9 @@ def demo(
 
 
 app.command("list")(catalogue)
+app.command("certify", epilog="For example: `sparring certify net.py:make -d test.npz -t linf:0.1 -o verdict`")(
+    certifying
+)
 app.command(epilog="For example: `sparring train net.py:make -d train.npz --val test.npz -t linf:0.3 --risk trades`")(
     train
 )

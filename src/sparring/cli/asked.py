@@ -23,6 +23,7 @@ class Asked:
     batch_size: int | None = None
     device: str | None = None
     precision: float | None = None
+    certify: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
+from sparring.certify import Method
 from sparring.cli.asked import Asked
 from sparring.cli.guard import say
 from sparring.cli.names import attack, pick, question
@@ -38,9 +39,18 @@ from sparring.world import here
 DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size"}
 """What a function that describes a run may return: a dictionary with these keys, the first three at least."""
 RECORD = "run.json"
-UNNAMED = {"data", "batch_size", "device"}
+UNNAMED = {"data", "batch_size", "device", "certify"}
 """What the name of a folder does not tell apart."""
-OWN = (RECORD, "plan.json", "environment.json", "checks.json", "verdict.json", "report.html", "adversarial.safetensors")
+OWN = (
+    RECORD,
+    "plan.json",
+    "environment.json",
+    "checks.json",
+    "certificates.json",
+    "verdict.json",
+    "report.html",
+    "adversarial.safetensors",
+)
 """The files of a store, beside its folders `rows` and `adversarial`."""
 
 
@@ -90,6 +100,7 @@ class Job:
                 precision=self.precision,
                 name=self.loaded.description,
                 data_name=self.data,
+                certify=_method(asked.certify),
                 remarks={"command": shlex.join(["sparring", *sys.argv[1:]])} | ({"access": lowered} if lowered else {}),
             )
         verdict = replace(verdict, classes=samples.classes or self.loaded.classes or ())
@@ -123,6 +134,11 @@ def prepare(asked: Asked) -> Job:
     seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
     named = source if isinstance(source, str) else asked.model
     return Job(loaded, samples, str(named), threat, plan, seed, size, device, asked.attack is None, asked.precision)
+
+
+def _method(name: str | None) -> Method | None:
+    """A method of certification by its name."""
+    return None if name is None else cast(Method, pick(name, get_args(Method), "method"))
 
 
 def place(asked: Asked, job: Job, out: Path | None) -> Path:
@@ -176,7 +192,7 @@ def clear(folder: Path) -> None:
     if any((folder / name).is_file() for name in ("plan.json", RECORD)):
         for name in (*OWN, FILE, f"{FILE}-wal", f"{FILE}-shm"):
             (folder / name).unlink(missing_ok=True)
-        for name in ("rows", "adversarial"):
+        for name in ("rows", "adversarial", "certificates"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -41,6 +41,11 @@ def verdict(found: Verdict, folder: Path) -> Table:
         table.add_row("never broken", _share(found.robust_accuracy, found.interval))
     else:
         table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
+    if found.certified_accuracy is not None:
+        how = ", ".join(f"{count} by {name}" for name, count in found.bracket.counts().items()) if found.bracket else ""
+        table.add_row("certified", f"{100 * found.certified_accuracy:.2f} %   [dim]proven: {how or 'none'}[/]")
+    elif found.bracket is not None:
+        table.add_row("certified", f"[dim]nothing: {escape(found.bracket.refused)}[/]")
     broke = ", ".join(f"{name} {count}" for name, count in found.broken_by().items())
     table.add_row("broken by", escape(broke) or "nothing")
     costs = found.costs

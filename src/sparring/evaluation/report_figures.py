@@ -42,6 +42,9 @@ def bracket(view: View, width: int) -> Markup:
     ]
     if view.certified:
         parts.append(_bar(at(0), top + thick - 6, at(view.certified.value) - at(0), 6, "proven"))
+        if view.robust.value - view.certified.value > 0.35:  # else the two labels would meet; the text names both
+            said = f"proven {percent(view.certified.value)}"
+            parts.append(_label(at, view.certified.value, top + thick + 27, said, width))
     parts += [_whisker(at, view.clean, top - 7), _whisker(at, view.robust, top + thick + 7)]
     parts.append(_label(at, view.clean.value, top - 18, f"clean {percent(view.clean.value)}", width))
     parts.append(_label(at, view.robust.value, top + thick + 27, f"under attack {percent(view.robust.value)}", width))
@@ -53,8 +56,9 @@ def bracket(view: View, width: int) -> Markup:
         parts.append(_text(at(tick), base + 17, f"{100 * tick:.0f}{THIN}%", "tick", anchor))
     words = (
         f"Bar from 0 to 100 %: clean accuracy {percent(view.clean.value)}, interval {view.clean.interval}; "
-        f"accuracy under attack {percent(view.robust.value)}, interval {view.robust.interval}."
+        f"accuracy under attack {percent(view.robust.value)}, interval {view.robust.interval}"
     )
+    words += f"; proven {percent(view.certified.value)}." if view.certified else "."
     return _svg(width, base + 22, words, parts)
 
 

@@ -75,6 +75,8 @@ class Judged(Protocol):
     @property
     def tally(self) -> metrics.Tally: ...
     @property
+    def certified_accuracy(self) -> float | None: ...
+    @property
     def costs(self) -> Mapping[str, float]: ...
     def by_attack(self) -> Sequence[metrics.Share]: ...
     def curve(self) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]: ...
@@ -114,6 +116,7 @@ def view_of(verdict: Judged) -> View:
         float(verdict.costs["seconds"]),
         {"seed": str(verdict.seed)} | {key: value for key, value in verdict.environment.items() if key != "command"},
         verdict.environment.get("command", "") or _rerun(verdict),
+        None if verdict.certified_accuracy is None else _proportion(round(verdict.certified_accuracy * n), n),
     )
 
 

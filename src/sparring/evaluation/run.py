@@ -5,15 +5,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from sparring.attack import Attack
+from sparring.certify import Method
 from sparring.data import Samples
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
+from sparring.evaluation.bracket import bracket
 from sparring.evaluation.checks import examine
 from sparring.evaluation.defences import adapted
 from sparring.evaluation.intake import Data, gather
@@ -58,6 +61,7 @@ def evaluate(
     data_name: str | None = None,
     world: World | None = None,
     remarks: Mapping[str, str] | None = None,
+    certify: Method | None = None,
 ) -> Verdict:
     """Attack the model on every sample, and report how often it stays right.
 
@@ -79,6 +83,9 @@ def evaluate(
     `data_name` are what the report calls the model and the data; `remarks`, such as the command that was given, are
     kept beside the versions.
 
+    With `certify`, a method of `sparring.certify` such as "auto", every sample is bounded from below as well, and the
+    verdict has a `bracket`, where the model and the threat have bounds; where not, it says why.
+
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
     """
@@ -87,6 +94,8 @@ def evaluate(
         raise InputError(f"{world.size} processes share this evaluation and need a store to meet in; give store=")
     if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size > 0)):
         raise InputError(f"batch_size is {batch_size!r}; give a number above 0, or 'auto'")
+    if certify is not None and certify not in get_args(Method):
+        raise InputError(f"unknown method {certify!r} of certification; known are {', '.join(get_args(Method))}")
     if precision is not None and not (0 < precision < 0.5 and question.space.eps is not None):
         raise InputError(f"precision is {precision}; give a share such as 0.01, and the threat an eps")
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
@@ -113,7 +122,7 @@ def evaluate(
     environment, said = kept.noted("environment"), {"access": lowered} if lowered else {}
     if environment is None:
         kept.note("environment", environment := identity.environment(where) | said | dict(remarks or {}))
-    return Verdict(
+    verdict = Verdict(
         threat=question,
         plan=attacks,
         rows=study.rows(),
@@ -128,6 +137,12 @@ def evaluate(
         classes=samples.classes or (),
         environment=environment,
     )
+    if certify is None:
+        return verdict
+    some = torch.from_numpy(np.isin(samples.ids.cpu().numpy(), verdict.tally.ids)).to(samples.x.device)
+    asked = replace(question, space=question.space.at(some.nonzero().squeeze(1)))
+    chosen = samples.x[some], samples.y[some], samples.ids[some]
+    return verdict.between(bracket(judged, *chosen, asked, certify, kept, world, where))
 
 
 def _enter(

@@ -155,7 +155,7 @@ class Disk(Store):
         self._joined = None
 
     def _open(self, about: Mapping[str, Any]) -> None:
-        names = [name for name in self._folder.names() if not name.startswith(".")]
+        names = [name for name in self._folder.names() if not name.startswith(".") and name != "certificates"]
         if "plan.json" not in names:
             if names:
                 raise StoreError(

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from torch import Tensor
 from sparring import spec
 from sparring.attack import Attack
 from sparring.evaluation import metrics, report
+from sparring.evaluation.bracket import Bracket
 from sparring.evaluation.rows import CLEAN, CURVE, Rows
 from sparring.folder import Folder
 from sparring.threat import ThreatModel
 from sparring.types import Batch, Labels
+
+AGREE = "certificates and attacks agree"
+"""The check that nothing certified was broken."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Verdict:
     """The names of the classes, where the data knows them."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Versions, device, commit and time."""
+    bracket: Bracket | None = None
+    """What is proven of each sample, where that was asked for."""
 
     @property
     def tally(self) -> metrics.Tally:
@@ -85,6 +91,11 @@ class Verdict:
     def robust_accuracy(self) -> float:
         """The share classified rightly for which no attack met its goal; at any distance, for a free threat."""
         return _share(self.tally.standing)
+
+    @property
+    def certified_accuracy(self) -> float | None:
+        """The share proven to be classified rightly under the whole threat; None where nothing could be bounded."""
+        return _share(self.bracket.certified) if self.bracket is not None and not self.bracket.refused else None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -158,6 +169,13 @@ class Verdict:
         part = self.rows.only(stage)
         return {int(i): int(label) for i, label in zip(part["id"], part["label"], strict=True) if label >= 0}
 
+    def between(self, bracket: Bracket) -> "Verdict":
+        """The same verdict with the other end of its bracket, and the check that the two agree."""
+        broken = self.tally.broken[np.isin(self.tally.ids, bracket.ids)]
+        check = Check(AGREE, *bracket.agreement(broken))
+        checks = (*(one for one in self.checks if one.name != AGREE), check)
+        return replace(self, bracket=bracket, checks=checks)
+
     def report(self, path: str | Path) -> None:
         """Write one self-contained HTML page."""
         report.write_report(self, path)
@@ -190,6 +208,8 @@ class Verdict:
                 "clean_interval": list(self.clean_interval),
                 "robust_accuracy": self.robust_accuracy,
                 "interval": list(self.interval),
+                "certified_accuracy": self.certified_accuracy,
+                "certified_by": None if self.bracket is None else self.bracket.counts(),
                 "median_distance": self.median_distance,
                 "checks": [asdict(check) for check in self.checks],
                 "attacks": [asdict(share) | {"share": share.share} for share in self.by_attack()],
@@ -236,6 +256,8 @@ def _lines(verdict: Verdict) -> list[str]:
         ("robust accuracy", verdict.robust_accuracy, verdict.interval),
     ):
         lines.append(f"  {name:<16} {100 * share:6.2f} %   95 % interval {100 * low:.2f} … {100 * high:.2f} %")
+    if verdict.certified_accuracy is not None:
+        lines.append(f"  {'certified':<16} {100 * verdict.certified_accuracy:6.2f} %   proven by bounds")
     if verdict.threat.space.eps is None:
         lines.append(f"  {'median distance':<16} {verdict.median_distance:.4g}")
     for share in verdict.by_attack():

@@ -1,0 +1,197 @@
+"""What the verb `certify` does: batch after batch, kept as it goes, and the bracket of a verdict that stands beside."""
+
+import csv
+import io
+import json
+import time
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from sparring.certify import Method, Smoothed, certify
+from sparring.cli.job import RECORD, Job, device_named, kept, prepare
+from sparring.cli.names import pick
+from sparring.cli.show import console
+from sparring.data import Samples, load_data
+from sparring.errors import InputError, StoreError
+from sparring.evaluation.bracket import NOTE, Kept
+from sparring.evaluation.metrics import interval
+from sparring.folder import Folder
+from sparring.models.load import load
+from sparring.models.loaded import Resize
+from sparring.threat import ThreatModel, as_threat
+
+SMOOTHING = "smoothing"
+PARTS = "certificates"
+"""The folder, inside that of the run, of the finished parts and of what they add up to."""
+SETTINGS = "question.json"
+CHUNK = 32
+"""How many samples a part holds."""
+COLUMNS = ("id", "label", "predicted", "certified", "radius", "margin", "method")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was typed."""
+
+    model: str
+    data: str
+    threat: str
+    method: str
+    sigma: float
+    samples: int
+    alpha: float
+    limit: int | None
+    resize: int | None
+    seed: int
+    batch_size: int
+    device: str | None
+
+
+def prove(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Any]:
+    """Certify what the folder does not hold yet; writes certificates.json and .csv, and the bracket of a verdict."""
+    method = pick(wanted.method, (*get_args(Method), SMOOTHING), "method")
+    threat, device = as_threat(wanted.threat), device_named(wanted.device)
+    loaded = load(wanted.model)
+    model = loaded.model.to(device) if isinstance(loaded.model, nn.Module) else loaded.model
+    resize = loaded.resize if wanted.resize is None else Resize(wanted.resize, (wanted.resize, wanted.resize))
+    samples = load_data(wanted.data, resize, wanted.limit, loaded.classes)
+    folder = Folder(out)
+    rows = _rows(wanted, method, model, samples, threat, device, folder, fresh=fresh, quiet=quiet)
+    found = _folded(wanted, method, threat, rows)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
+    folder.write(f"{PARTS}/rows.csv", table.getvalue().encode())
+    folder.write(f"{PARTS}/certified.json", (json.dumps(found, indent=2) + "\n").encode())
+    if method != SMOOTHING and (out / RECORD).is_file():
+        found["bracket"] = _bracket(wanted, method, out, threat, rows)
+    return found
+
+
+def _rows(
+    wanted: Wanted,
+    method: str,
+    model: Any,
+    samples: Samples,
+    threat: ThreatModel,
+    device: torch.device,
+    folder: Folder,
+    *,
+    fresh: bool,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """One row a sample, from the parts that the folder holds and from those that are done now."""
+    settings = asdict(replace(wanted, method=method, batch_size=0, device=None, limit=None))
+    held = set(folder.names(PARTS))
+    if SETTINGS in held and not fresh and _parsed(folder, f"{PARTS}/{SETTINGS}") != settings:
+        raise StoreError(f"{folder.address} holds certificates of another question; give --fresh or another --out")
+    folder.write(f"{PARTS}/{SETTINGS}", (json.dumps(settings, indent=2) + "\n").encode())
+    rows: list[dict[str, Any]] = []
+    with nullcontext() if quiet else Progress(console=console(), transient=True) as bar:
+        task = bar.add_task("certifying", total=len(samples.x)) if bar else None
+        for some in torch.arange(len(samples.x)).split(CHUNK):
+            name = f"{PARTS}/{int(some[0]):06d}-{len(some)}.json"
+            part = None if fresh or name.split("/")[1] not in held else _parsed(folder, name)
+            if part is None:
+                part = _part(wanted, method, model, samples, some, threat, device)
+                folder.write(name, json.dumps(part).encode())
+            rows += part
+            if bar and task is not None:
+                bar.update(task, completed=len(rows))
+    return rows
+
+
+def _part(
+    wanted: Wanted, method: str, model: Any, samples: Samples, some: Tensor, threat: ThreatModel, device: torch.device
+) -> list[dict[str, Any]]:
+    x, y, ids = samples.x[some].to(device), samples.y[some].to(device), samples.ids[some]
+    if method == SMOOTHING:
+        norm = getattr(threat.space, "p", None)
+        smooth = Smoothed(model, wanted.sigma, "uniform" if norm == 1 else "gaussian")
+        seen = smooth.certify(x, norm=norm, n=wanted.samples, alpha=wanted.alpha, seed=wanted.seed, ids=ids)
+        limit = 0.0 if threat.space.eps is None else float(cast(float, threat.space.eps))
+        sure = (seen.label == y) & (seen.radius > limit)
+        columns: list[list[Any]] = [seen.label.tolist(), sure.tolist(), seen.radius.tolist(), seen.share.tolist()]
+        columns.append([SMOOTHING] * len(x))
+    else:
+        question = ThreatModel(threat.space, threat.goal)
+        done = certify(model, x, y, question, method=cast(Method, method), batch_size=wanted.batch_size)
+        columns = [done.label.tolist(), done.certified.tolist(), done.radius.tolist()]
+        columns += [[lead if lead > -torch.inf else None for lead in done.margin.tolist()], list(done.method)]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(ids.tolist(), y.tolist(), *columns, strict=True)]
+
+
+def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all rows."""
+    n, sure = len(rows), sum(bool(row["certified"]) for row in rows)
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    found: dict[str, Any] = {
+        "model": wanted.model,
+        "data": wanted.data,
+        "threat": wanted.threat,
+        "method": method,
+        "samples": n,
+        "clean_accuracy": right / n,
+        "certified_accuracy": sure / n,
+        "interval": list(interval(sure, n)),
+        "certified_by": dict(Counter(str(row["method"]) for row in rows if row["certified"])),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if method == SMOOTHING:
+        found |= {"sigma": wanted.sigma, "noisy_copies": wanted.samples, "alpha": wanted.alpha, "eps": threat.space.eps}
+    return found
+
+
+def _bracket(wanted: Wanted, method: str, out: Path, threat: ThreatModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Draw both ends in the report of the verdict that the folder holds, where it asks the same."""
+    asked = kept(out.resolve())
+    job: Job = prepare(replace(asked, certify=method))
+    same = asked.model == wanted.model and asked.data == wanted.data and str(job.threat.space) == str(threat.space)
+    if not same:
+        raise InputError(
+            f"{out} holds the verdict of another question ({asked.model}, {asked.data}, {asked.threat}); its report is "
+            f"left as it was: give another --out"
+        )
+    by = {int(row["id"]): str(row["method"]) for row in rows}
+    proven = {int(row["id"]) for row in rows if row["certified"]}
+    Folder(out).write(f"{NOTE}.json", json.dumps(Kept(method, by, proven).noted()).encode())
+    verdict = job.run(replace(asked, certify=method), out, progress=False)
+    agree = [check for check in verdict.doubts if "certificates" in check.name]
+    return {
+        "certified": verdict.certified_accuracy,
+        "attacked": verdict.robust_accuracy,
+        "agree": not agree,
+        "report": str(out / "report.html"),
+    }
+
+
+def shown(found: dict[str, Any], out: Path) -> None:
+    """The figures on the terminal."""
+    low, high = found["interval"]
+    by = ", ".join(f"{count} by {name}" for name, count in found["certified_by"].items()) or "none"
+    lines = [
+        f"{found['model']} on {found['samples']} samples, {found['threat']}",
+        f"  clean accuracy     {100 * found['clean_accuracy']:6.2f} %",
+        f"  certified accuracy {100 * found['certified_accuracy']:6.2f} %   95 % interval {100 * low:.2f} … "
+        f"{100 * high:.2f} %   ({by})",
+    ]
+    if between := found.get("bracket"):
+        lines.append(f"  under attack       {100 * between['attacked']:6.2f} %   both in {between['report']}")
+        if not between["agree"]:
+            lines.append("  DOUBT: a sample is certified and broken; see the report")
+    lines.append(f"  rows in {out / PARTS / 'rows.csv'}")
+    console().print("\n".join(lines), highlight=False, markup=False)
+
+
+def _parsed(folder: Folder, name: str) -> Any:
+    try:
+        return json.loads(folder.read(name))
+    except ValueError as error:
+        raise StoreError(f"{folder.at(name)} is damaged ({error}); delete it and run again") from error

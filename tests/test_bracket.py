@@ -1,0 +1,155 @@
+"""Both ends of a verdict: certified ≤ true ≤ attacked, sample by sample, in Python and from the command."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from evaluated import PLAN, toy
+from sparring import evaluate
+from sparring.cli import app
+from sparring.errors import InputError, StoreError
+from sparring.evaluation.bracket import Bracket
+from sparring.spaces import L0, Linf
+
+NET = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+
+def test():
+    x = torch.rand(20, 1, 3, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return x, make()(x).argmax(1)
+"""
+
+
+def run(*arguments: str):
+    done = CliRunner().invoke(app, [*arguments, "--quiet"])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_what_is_certified_still_stands_and_lies_below_what_does():
+    model, x, y = toy()
+    verdict = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, certify="auto")
+    assert verdict.bracket is not None
+    assert verdict.certified_accuracy is not None
+    assert 0 < verdict.certified_accuracy <= verdict.robust_accuracy < verdict.clean_accuracy
+    assert not (verdict.bracket.certified & ~verdict.tally.standing).any()
+    assert np.array_equal(verdict.bracket.ids, verdict.tally.ids)
+    assert sum(verdict.bracket.counts().values()) == verdict.bracket.certified.sum()
+    check = next(check for check in verdict.checks if "certificates" in check.name)
+    assert check.passed is True
+    assert "proven by bounds" in str(verdict)
+    assert verdict.as_json()["certified_accuracy"] == verdict.certified_accuracy
+
+
+def test_without_being_asked_nothing_is_certified():
+    model, x, y = toy(8)
+    verdict = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False)
+    assert verdict.bracket is None
+    assert verdict.certified_accuracy is None
+    with pytest.raises(InputError, match="unknown method 'magic' of certification"):
+        evaluate(model, (x, y), Linf(0.03), plan=PLAN, certify="magic")
+
+
+class Sorted(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x).sort(1).values
+
+
+def test_where_nothing_can_be_bounded_the_verdict_says_why():
+    model, x, y = toy(12)
+    for net, space, why in ((Sorted(model), Linf(0.03), "'sort'"), (model, L0(2), "L0")):
+        y = net(x).argmax(1)
+        verdict = evaluate(net, (x, y), space, plan="quick", curve=False, certify="auto")
+        check = next(check for check in verdict.checks if "certificates" in check.name)
+        assert check.passed is None
+        assert why in check.meaning
+        assert verdict.certified_accuracy is None
+
+
+def test_a_sample_that_is_certified_and_broken_is_a_failed_check():
+    model, x, y = toy()
+    verdict = evaluate(model, (x, y), Linf(0.1), plan=PLAN, curve=False)
+    ids = verdict.tally.ids
+    wrong = Bracket("auto", ids, np.ones(len(ids), dtype=bool), ("ibp",) * len(ids))
+    doubted = verdict.between(wrong)
+    assert [check.name for check in doubted.doubts][-1] == "certificates and attacks agree"
+    assert doubted.between(replace(wrong, certified=~wrong.certified)).doubts == verdict.doubts
+
+
+def test_certificates_are_kept_and_gone_on_with(tmp_path, monkeypatch):
+    model, x, y = toy()
+    first = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")
+    kept = json.loads((tmp_path / "certificates.json").read_text())
+    for one in list(kept["by"])[:10]:
+        kept["by"].pop(one)
+    (tmp_path / "certificates.json").write_text(json.dumps(kept | {"done": False}))
+    seen: list[int] = []
+    from sparring.evaluation import bracket
+
+    real = bracket.certify
+    monkeypatch.setattr(bracket, "certify", lambda *a, **k: seen.append(len(a[1])) or real(*a, **k))
+    again = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")
+    assert seen == [10]
+    assert again.bracket is not None
+    assert first.bracket is not None
+    assert np.array_equal(again.bracket.certified, first.bracket.certified)
+    (tmp_path / "certificates.json").write_text('{"method": "crown"}')
+    with pytest.raises(StoreError, match=r"certificates\.json is damaged"):
+        evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")
+
+
+def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    question = ("net.py:make", "--data", "net.py:test", "--threat", "linf:0.05", "--out", "run")
+    run("evaluate", *question, "--plan", "quick")
+    assert "proven" not in (tmp_path / "run" / "report.html").read_text().split("<body", 1)[1]
+    said = run("certify", *question, "--method", "crown")
+    assert "certified accuracy" in said
+    assert "under attack" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "which is proven" in page
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    found = json.loads((tmp_path / "run" / "certificates" / "certified.json").read_text())
+    assert verdict["certified_accuracy"] == found["certified_accuracy"] > 0
+    assert verdict["certified_accuracy"] <= verdict["robust_accuracy"]
+    rows = list(csv.DictReader((tmp_path / "run" / "certificates" / "rows.csv").read_text().splitlines()))
+    assert len(rows) == 20
+    assert sum(row["certified"] == "True" for row in rows) == round(20 * found["certified_accuracy"])
+    run("report", "run")
+    assert "which is proven" in (tmp_path / "run" / "report.html").read_text()
+    refused = CliRunner().invoke(app, ["certify", *question[:3], "-t", "linf:0.1", "-o", "run", "-q"])
+    assert refused.exit_code != 0
+    assert "certificates of another question" in refused.output
+    fresh = ("evaluate", *question, "--plan", "quick", "--fresh", "--certify", "crown")
+    assert "proven" in run(*fresh)
+
+
+def test_the_command_smooths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    asked = ("certify", "net.py:make", "-d", "net.py:test", "-t", "l2:0.05", "-o", "smooth", "-m", "smoothing")
+    said = run(*asked, "--samples", "200", "-n", "6", "--sigma", "0.1")
+    found = json.loads((tmp_path / "smooth" / "certificates" / "certified.json").read_text())
+    assert "by smoothing" in said
+    assert 0 < found["certified_accuracy"] <= 1
+    assert found["sigma"] == 0.1
+    again = run(*asked, "--samples", "200", "-n", "6", "--sigma", "0.1", "--json")
+    assert json.loads(again)["certified_accuracy"] == found["certified_accuracy"]
+    assert torch.tensor(found["interval"]).diff() > 0
