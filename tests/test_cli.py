@@ -388,7 +388,13 @@ def test_progress_goes_to_the_standard_error_alone(sparring: Command):
 
 @pytest.mark.parametrize("what", ["attacks", "plans", "spaces", "losses", "risks"])
 def test_what_can_be_named_is_listed(sparring: Command, what: str):
-    named = {"attacks": "deepfool", "plans": "autoattack", "spaces": "linf:8/255", "losses": "targeted_dlr", "risks": "beta=6"}
+    named = {
+        "attacks": "deepfool",
+        "plans": "autoattack",
+        "spaces": "linf:8/255",
+        "losses": "targeted_dlr",
+        "risks": "beta=6",
+    }
     ended = sparring("list", what)
     assert ended.code == 0
     assert named[what] in ended.out
