@@ -1,4 +1,4 @@
-"""Queries and distances of the black-box attacks, ours beside foolbox and ART, at equal budgets.
+"""Queries and distances of the black-box attacks, ours beside foolbox, ART and torchattacks, at equal budgets.
 
     python benchmarks/queries.py run mnist_small_std l2:2 -n 20 --out queries.jsonl     # goes on where it was stopped
     python benchmarks/queries.py table queries.jsonl
@@ -24,14 +24,14 @@ from typing import Any
 
 import torch
 from autoattack import load  # beside this file
-from queries_peers import Meter, SpentError, peers
+from queries_peers import BOUNDED, Meter, SpentError, peers
 from torch import Tensor, nn
 
 from sparring import attacks as a
 from sparring.attack import Attack
 from sparring.attacks.starts import Start
 from sparring.problem import Decisions
-from sparring.spaces import Ball, Linf
+from sparring.spaces import L0, Ball, Linf
 from sparring.threat import Access, ThreatModel, as_threat
 from sparring.types import Delta
 
@@ -51,8 +51,20 @@ class Given(Start):
         return self.points - p.x
 
 
-def ours(space: Ball, start: Start) -> dict[str, Attack]:
-    """Our decision attacks in this norm; those with a peer first."""
+def ours(space: Ball, start: Start, limit: int) -> dict[str, Attack]:
+    """Our attacks by decisions and scores in this norm; of the former, those with a peer first."""
+    if isinstance(space, L0):
+        return {"OnePixel": a.OnePixel(limit, population=100), "SparseRS": a.SparseRS(limit)}
+    scores: dict[str, Attack] = {
+        "Square": a.Square(limit, rescale=True),
+        "SignHunter": a.SignHunter(limit),
+        "NES": a.NES(limit),
+        "SPSA": a.SPSA(limit),
+        "Bandits": a.Bandits(limit),
+        "NAttack": a.NAttack(limit),
+        "GenAttack": a.GenAttack(limit),
+        "SimBA": a.SimBA(limit),
+    }
     if isinstance(space, Linf):
         return {
             "HopSkipJump": a.HopSkipJump(start=start),
@@ -61,6 +73,8 @@ def ours(space: Ball, start: Start) -> dict[str, Attack]:
             "SignFlip": a.SignFlip(start=start),
             "SignOPT": a.SignOPT(start=start),
             "QEBA": a.QEBA(start=start),
+            **scores,
+            "Parsimonious": a.Parsimonious(limit),
         }
     return {
         "HopSkipJump": a.HopSkipJump(start=start),
@@ -73,6 +87,7 @@ def ours(space: Ball, start: Start) -> dict[str, Attack]:
         "QEBA": a.QEBA(start=start),
         "EvolutionaryAttack": a.EvolutionaryAttack(start=start),
         "OPT": a.OPT(start=start),
+        **scores,
     }
 
 
@@ -108,23 +123,23 @@ def run(given: argparse.Namespace) -> None:
             file.write(json.dumps(row) + "\n")
 
     reach = [budget for budget in REACH if budget <= given.limit]
-    for name, attack in ours(space, Given(points)).items():
+    for name, attack in ours(space, Given(points), given.limit).items():
         if (given.model, given.threat, name, "ours", ids[0]) in done or (given.attack and name not in given.attack):
             continue
         begin = time.process_time()
-        bounded = attack(model, x, y, ThreatModel(space, access=Access.DECISIONS, queries=given.limit))
+        bounded = attack(model, x, y, ThreatModel(space, access=attack.access, queries=given.limit))
         first = bounded.forwards.double().where(bounded.success, torch.inf).tolist()
         free = type(space)()
         near = {
-            budget: attack(model, x, y, ThreatModel(free, access=Access.DECISIONS, queries=budget)).distance.tolist()
-            for budget in reach
+            budget: attack(model, x, y, ThreatModel(free, access=attack.access, queries=budget)).distance.tolist()
+            for budget in (reach if attack.access is Access.DECISIONS else ())
         }
         seconds = (time.process_time() - begin) / len(x)
         for i, sample in enumerate(ids):
-            write(name, "ours", sample, first[i], {budget: near[budget][i] for budget in reach}, seconds)
+            write(name, "ours", sample, first[i], {budget: near[budget][i] for budget in near}, seconds)
         print(given.model, given.threat, name, "ours", f"{seconds:.1f} s a sample", flush=True)
 
-    for (name, library), peer in peers(space.p).items():
+    for (name, library), peer in peers(space.p, space.eps, given.limit).items():
         if given.attack and name not in given.attack:
             continue
         for i, sample in enumerate(ids):
@@ -135,8 +150,8 @@ def run(given: argparse.Namespace) -> None:
             with contextlib.suppress(SpentError):
                 peer(meter, x[row], y[row], points[row])
             best = meter.best[: given.limit]
-            first = next((q + 1.0 for q, distance in enumerate(best) if distance <= space.eps), math.inf)
-            near = {budget: best[min(budget, len(best)) - 1] for budget in reach}
+            first = next((q + 1.0 for q, distance in enumerate(best) if distance <= space.eps + 1e-6), math.inf)
+            near = {budget: best[min(budget, len(best)) - 1] for budget in reach if name not in BOUNDED}
             write(name, library, sample, first, near, time.process_time() - begin)
         print(given.model, given.threat, name, library, flush=True)
 
@@ -207,7 +222,7 @@ def timed(given: argparse.Namespace) -> None:
     spent = time.process_time() - begin
     print(f"ours: {given.n} images in {spent:.0f} s ({time.time() - wall:.0f} s of wall time), ", end="")
     print(f"{r.forwards.sum()} queries, median distance {r.distance.median():.3f}", flush=True)
-    peer, best = peers(2)["HopSkipJump", "art"], list[float]()
+    peer, best = peers(2, 0.0, 5000)["HopSkipJump", "art"], list[float]()
     begin, wall = time.process_time(), time.time()
     for i in range(given.peer):
         meter = Meter(model, x[i : i + 1], int(y[i]), 2, 5000).eval()

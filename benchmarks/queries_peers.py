@@ -1,4 +1,4 @@
-"""The peers' decision attacks, asked through a meter: foolbox and ART, one image at a time."""
+"""The peers' attacks by decisions and scores, asked through a meter, one image at a time."""
 
 import math
 from collections.abc import Callable
@@ -49,8 +49,8 @@ def foolbox_peer(make: Callable[[Any], Any]) -> Run:
     return run
 
 
-def art_peer(make: Callable[[Any, Any], Any], *, started: bool) -> Run:
-    """An ART attack as a run on one image."""
+def art_peer(make: Callable[[Any, Any], Any], *, started: bool, probabilities: bool = False) -> Run:
+    """An ART attack as a run on one image; one that wants `probabilities` is given them."""
     import numpy
     from art.attacks import evasion
     from art.estimators.classification import PyTorchClassifier
@@ -59,23 +59,50 @@ def art_peer(make: Callable[[Any, Any], Any], *, started: bool) -> Run:
 
     def run(meter: Meter, x: Tensor, y: Tensor, start: Tensor) -> None:
         classes = meter.model(x).shape[1]
-        wrapped = PyTorchClassifier(meter, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1))
+        asked = nn.Sequential(meter, nn.Softmax(1)) if probabilities else meter
+        wrapped = PyTorchClassifier(asked, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1))
         how = {"x_adv_init": start.numpy()} if started else {}
         make(evasion, wrapped).generate(x=x.numpy(), y=y.numpy(), **how)
 
     return run
 
 
-def peers(p: float) -> dict[tuple[str, str], Run]:
+def torchattacks_peer(make: Callable[[Any, Any], Any]) -> Run:
+    """An attack of torchattacks as a run on one image."""
+    import torchattacks
+
+    def run(meter: Meter, x: Tensor, y: Tensor, start: Tensor) -> None:
+        make(torchattacks, meter)(x, y)
+
+    return run
+
+
+BOUNDED = {"Square", "SimBA", "OnePixel"}
+"""The attacks whose distances mean nothing: they look inside eps, or stop once they succeed."""
+
+
+def peers(p: float, eps: float, limit: int) -> dict[tuple[str, str], Run]:
     """The peers' attacks in this norm, under the name of ours."""
     size: Any = math.inf if p == math.inf else 2
-    kind = "linf" if p == math.inf else "l2"
+    kind, norm_name = ("linf", "Linf") if p == math.inf else ("l2", "L2")
+    if p == 0:
+        # Its population is so many times the number of genes, of which a pixel has five.
+        some = max(1, round(100 / (5 * int(eps))))
+        one = torchattacks_peer(lambda t, m: t.OnePixel(m, pixels=int(eps), steps=limit, popsize=some, inf_batch=1))
+        return {("OnePixel", "torchattacks"): one}
     both = {
         ("HopSkipJump", "foolbox"): foolbox_peer(lambda f: f.HopSkipJumpAttack(constraint=kind)),
         ("HopSkipJump", "art"): art_peer(
             lambda e, c: e.HopSkipJump(c, norm=size, max_iter=64, verbose=False), started=True
         ),
         ("GeoDA", "art"): art_peer(lambda e, c: e.GeoDA(c, norm=size, verbose=False), started=False),
+        ("Square", "torchattacks"): torchattacks_peer(
+            lambda t, m: t.Square(m, norm=norm_name, eps=eps, n_queries=limit, p_init=0.8)
+        ),
+        ("Square", "art"): art_peer(
+            lambda e, c: e.SquareAttack(c, norm=size, eps=eps, max_iter=limit, p_init=0.8, verbose=False),
+            started=False,
+        ),
     }
     if p == math.inf:
         return both
@@ -83,5 +110,10 @@ def peers(p: float) -> dict[tuple[str, str], Run]:
         ("BoundaryAttack", "foolbox"): foolbox_peer(lambda f: f.BoundaryAttack()),
         ("SignOPT", "art"): art_peer(
             lambda e, c: e.SignOPTAttack(c, targeted=False, query_limit=10_000, verbose=False), started=False
+        ),
+        ("SimBA", "art"): art_peer(
+            lambda e, c: e.SimBA(c, attack="px", max_iter=limit, epsilon=0.2, order="random", verbose=False),
+            started=False,
+            probabilities=True,
         ),
     }
