@@ -71,7 +71,7 @@ def until(batches: int):
 def spawned(*words: str, folder: Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, *launcher, str(HERE / "trained.py"), str(folder), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
 
 
 # Checkpoints
@@ -90,6 +90,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(killed_at: int
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # each process imports torch, which takes long where many do it at once
 @pytest.mark.parametrize("killed_at", [17])
 def test_a_training_that_the_system_kills_goes_on_to_the_same_weights_to_the_bit(killed_at: int, tmp_path: Path):
     assert spawned("normalised", str(killed_at), folder=tmp_path).returncode == -signal.SIGKILL
@@ -213,6 +214,7 @@ def test_the_best_cannot_be_kept_without_a_measure():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_train_as_one(tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
     single = spawned("plain", folder=one)

@@ -255,10 +255,12 @@ plt.legend(fontsize=8)
 keep("07_overfitting")
 
 # %% [markdown]
-# `keep="best"` ends with the weights of the epoch that held best. Where the held-out curve stays two points under its
-# best for three epochs while training still improves, the record carries an **alarm**; another one tells of
-# **catastrophic overfitting**, when training against an attack of a single step suddenly teaches the network to fool
-# that one step, and robust accuracy falls off a cliff within an epoch. Alarms look at nothing but the record:
+# One curve climbs towards the top, the other stands still, and here falls only a little below its best; on natural
+# images it falls by several points. `keep="best"` ends with the weights of the epoch that held best. Where the held-
+# out curve stays two points under its best for three epochs while training still improves, the record carries an
+# **alarm**; another one tells of **catastrophic overfitting**, when training against an attack of a single step
+# suddenly teaches the network to fool that one step, and robust accuracy falls off a cliff within an epoch. Alarms
+# look at nothing but the record:
 
 # %%
 told = [
