@@ -321,8 +321,14 @@ print(
     f"clean {verdict.clean_accuracy:.1%}, robust at most {verdict.robust_accuracy:.1%} ({low:.1%} to {high:.1%})"
 )
 cheap = 1 - PGD(10)(model, *fresh, THREAT, seed=0).success.double().mean().item()
-assert verdict.robust_accuracy <= cheap
 assert verdict.clean_accuracy > verdict.robust_accuracy > 0.2
+
+# %% [markdown]
+# The thermometer can only read too high: whatever ten steps of PGD break, the plan breaks as well.
+
+# %%
+print(f"ten steps left {cheap:.1%}, the plan {verdict.robust_accuracy:.1%}")
+assert verdict.robust_accuracy <= cheap
 
 # %% [markdown]
 # On the command line all of this is one line, which ends with the verdict and a card that says how the model was made:
