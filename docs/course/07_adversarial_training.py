@@ -324,7 +324,7 @@ cheap = 1 - PGD(10)(model, *fresh, THREAT, seed=0).success.double().mean().item(
 assert verdict.clean_accuracy > verdict.robust_accuracy > 0.2
 
 # %% [markdown]
-# The thermometer can only read too high: whatever ten steps of PGD break, the plan breaks as well.
+# The thermometer reads too high, if anything: what ten steps of PGD break, the plan breaks as well.
 
 # %%
 print(f"ten steps left {cheap:.1%}, the plan {verdict.robust_accuracy:.1%}")
