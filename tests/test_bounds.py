@@ -94,7 +94,7 @@ def points(model: nn.Module, low: Tensor, high: Tensor, count: int = 60):
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("eps", [0.01, 0.2])
+@pytest.mark.parametrize("eps", [pytest.param(0.01, marks=pytest.mark.slow), 0.2])
 def test_no_point_of_the_box_leaves_its_interval(name, eps):
     model, x = net(name)
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
@@ -225,7 +225,9 @@ def extremes(model: nn.Module, x: Tensor, eps: float, p: float, count: int = 40)
         yield (x + push.reshape(x.shape)).clamp(0, 1)
 
 
-@pytest.mark.parametrize(("p", "eps"), [(math.inf, 0.01), (math.inf, 0.1), (2, 0.3), (1, 0.8)])
+@pytest.mark.parametrize(
+    ("p", "eps"), [pytest.param(math.inf, 0.01, marks=pytest.mark.slow), (math.inf, 0.1), (2, 0.3), (1, 0.8)]
+)
 @pytest.mark.parametrize("name", NETS)
 def test_no_point_of_the_ball_is_below_its_linear_bounds(name, p, eps):
     model, x = net(name)

@@ -141,6 +141,7 @@ def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monk
     assert "proven" in run(*fresh)
 
 
+@pytest.mark.slow
 def test_the_command_smooths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)

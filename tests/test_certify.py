@@ -172,7 +172,7 @@ def test_a_lead_within_rounding_is_not_certified():
 @pytest.mark.parametrize(
     ("model", "known", "eps", "attacked"),
     [
-        ("mnist_kw_eps0.1", "mnist_kw_eps0.1_.1", 0.1, True),
+        pytest.param("mnist_kw_eps0.1", "mnist_kw_eps0.1_.1", 0.1, True, marks=pytest.mark.slow),
         ("mnist_rsl18a_sdp", "mnist_rsl18a_sdp_.1", 0.1, False),
         pytest.param("cifar_resnet2b", "cifar_resnet2b_2over255", 2 / 255, True, marks=pytest.mark.slow),
         pytest.param("cifar_cnn_a_mix", "cifar_cnn_a_mix_2over255", 2 / 255, True, marks=pytest.mark.slow),
