@@ -28,7 +28,15 @@ ROWS: tuple[Entry, ...] = (
     Entry("sparse-rs", a.SparseRS(queries=60), (L0,), exact=False),
     Entry("gen-attack", a.GenAttack(queries=90, population=4), (Linf, L2), exact=False, sensitive=True),
     Entry("one-pixel", a.OnePixel(queries=90, population=10), (L0,), exact=False, sensitive=True),
-    Entry("zoo", a.ZOO(40, 6, 2, rate=0.02, first_weight=10.0), (L2,), free=True, minimal=False, sensitive=True),
+    Entry(
+        "zoo",
+        a.ZOO(40, 6, 2, rate=0.02, first_weight=10.0),
+        (L2,),
+        free=True,
+        minimal=False,
+        sensitive=True,
+        heavy=True,
+    ),
     Entry("tremba", a.TREMBA(drawn(), queries=90, draws=6), LP, exact=False, shape=SHAPE, sensitive=True),
     Entry("p-rgf", a.PRGF(surrogate, queries=90, draws=8, norms=3), LP, exact=False, sensitive=True, written=False),
 )
