@@ -23,7 +23,7 @@ def there_and_back(value):
     return spec.read(json.loads(json.dumps(spec.write(value), allow_nan=False)))
 
 
-@pytest.mark.parametrize("entry", TABLE, ids=str)
+@pytest.mark.parametrize("entry", [entry for entry in TABLE if entry.written], ids=str)
 def test_every_attack_of_the_table_survives_json(entry):
     assert there_and_back(entry.attack) == entry.attack
 
