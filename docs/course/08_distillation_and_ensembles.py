@@ -392,7 +392,7 @@ assert max(wholes.values()) < stands(robust, PGD(20))
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), sharey=True)
 for ax, (name, table) in zip(axes, tables.items(), strict=True):
-    ax.imshow(table, vmin=0, vmax=1, cmap="Blues")
+    ax.imshow(table.numpy(), vmin=0, vmax=1, cmap="Blues")
     for i in range(3):
         for j in range(3):
             ink = "white" if table[i, j] > 0.5 else "black"
