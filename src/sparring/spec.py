@@ -5,6 +5,7 @@ written. Reading back imports from `sparring` alone, and only names that are def
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -163,6 +164,13 @@ def _dtype(name: Json) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise SpecError(f"{name!r} is not a dtype of torch")
     return dtype
+
+
+def code(settings: object) -> str:
+    """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset."""
+    text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
+    text = re.sub(r", \w+=None\b", "", text)
+    return re.sub(r"<(\w+\.\w+): \d+>", r"\1", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
 
 
 def _short(spec: object, limit: int = 120) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from safetensors.torch import save
 from torch import nn
 
+from sparring import spec
 from sparring.attacks import PGD
 from sparring.cli.asked import Asked
 from sparring.cli.card import card_of, write_card
@@ -126,7 +127,7 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
     found = job.run(asked, out / "verdict", progress=not quiet)
     if not first:
         return None
-    card = card_of(asdict(wanted), record, found, repr(against), seconds, hardened, chosen=wanted.test is None)
+    card = card_of(asdict(wanted), record, found, spec.code(against), seconds, hardened, chosen=wanted.test is None)
     write_card(card, out)
     return card
 

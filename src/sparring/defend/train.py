@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sparring import spec
 from sparring.batches import Data, size_of
 from sparring.defend.alarms import Alarms
 from sparring.defend.augment import Augment
@@ -99,7 +100,7 @@ def train(
             speaks = processes.first
             with shown(progress if speaks else False) as watch:
                 course.run(lambda now: tell([watch, *track], now) if speaks else None, interrupted, 60 * minutes)
-        return course.finish(repr(risk), keep)
+        return course.finish(spec.code(risk), keep)
 
 
 def tell(watches: Sequence[Watch], now: Step) -> None:

@@ -1,6 +1,5 @@
 """A verdict, folded into what a report shows."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparring import spec
 from sparring.attack import Attack
 from sparring.evaluation import metrics
 from sparring.evaluation.report_numbers import distance
@@ -99,7 +99,7 @@ def view_of(verdict: Judged) -> View:
         tuple(
             AttackLine(
                 share.attack,
-                _code(verdict.plan[share.attack]),
+                spec.code(verdict.plan[share.attack]),
                 share.seen,
                 share.broke,
                 share.owned,
@@ -135,7 +135,7 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
 
     limit = f"The attacker seeks the smallest change of an {noun}, measured in {unit}"
     if eps is not None:
-        limit = LIMITS.get(type(space), f"The attacker moves within {_code(space)}").format(noun=noun, eps=size)
+        limit = LIMITS.get(type(space), f"The attacker moves within {spec.code(space)}").format(noun=noun, eps=size)
     if eps == 1 and isinstance(space, Patch | Frame):
         size = f"{space.height} × {space.width}" if isinstance(space, Patch) else f"{space.width} px"
         where = f"one patch of {size} pixels" if isinstance(space, Patch) else f"a frame {space.width} pixels wide"
@@ -144,7 +144,7 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
     if goal == Unrejected():
         wants = "any wrong class, and not to be rejected"
     elif not isinstance(goal, Targeted | Untargeted):
-        wants = _code(goal)
+        wants = spec.code(goal)
     elif goal.confidence:
         wants += f", by a lead of {goal.confidence:g}"
     asks = "as often as it likes" if threat.queries is None else f"at most {threat.queries:,} times for each {noun}"
@@ -248,17 +248,10 @@ def _name(label: int | None, classes: tuple[str, ...]) -> str:
     return classes[label] if 0 <= label < len(classes) else f"class {label}"
 
 
-def _code(settings: object) -> str:
-    """Settings as one would write them: functions and levels by their names, no addresses in memory."""
-    text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
-    text = re.sub(r", \w+=None\b", "", text)
-    return re.sub(r"<(\w+\.\w+): \d+>", r"\1", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
-
-
 def _rerun(verdict: Judged) -> str:
     """The code that makes the same verdict again, where no command did."""
-    plan = "\n".join(f"    {name!r}: {_code(attack)}," for name, attack in verdict.plan.items())
+    plan = "\n".join(f"    {name!r}: {spec.code(attack)}," for name, attack in verdict.plan.items())
     return (
-        f"threat = {_code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
+        f"threat = {spec.code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
         f"verdict = sparring.evaluate(model, data, threat, plan=plan, seed={verdict.seed})"
     )
