@@ -202,6 +202,17 @@ def test_a_model_that_mixes_samples_is_refused():
         trace(Mixing(), torch.rand(4, 3))
 
 
+def test_a_fixed_grid_as_long_as_the_images_are_wide_is_not_taken_for_the_samples():
+    class Gridded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            place = torch.arange(5.0)
+            return (x * (place.to(x)[:, None] * place.to(x))).flatten(1)
+
+    x = torch.rand(3, 1, 5, 5)
+    low, high = bounds(Gridded(), x, x)
+    assert torch.equal(low, high)
+
+
 def region(x: Tensor, eps: float, p: float = math.inf):
     return around(x, torch.full((len(x),), eps, dtype=x.dtype), p, (0.0, 1.0))
 

@@ -189,3 +189,12 @@ def test_what_another_tool_certifies_is_certified_and_nothing_that_was_broken(mo
     if attacked:
         after = truth(f"aa_{known}")
         assert not (found.certified & ~after["robust_after_AA"][after["idx"].argsort()][:n]).any()
+
+
+def test_a_model_that_draws_is_not_certified_by_one_of_its_draws():
+    class Drawing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :3] + torch.rand(3)
+
+    with pytest.raises(ModelError, match="answers differently when asked again"):
+        certify(Drawing(), torch.rand(4, 3), torch.zeros(4, dtype=torch.long), Linf(0.01))

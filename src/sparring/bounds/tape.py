@@ -98,6 +98,10 @@ def trace(model: Callable[[Tensor], Any], x: Batch) -> Tape:
     return tape
 
 
+LIKENED = frozenset({"to", "type_as"})
+"""Steps that give a tensor another one's dtype and device."""
+
+
 class Traced(Tensor):
     """A tensor that writes down what is done to it."""
 
@@ -113,6 +117,9 @@ class Traced(Tensor):
         with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001, torch documents no other way  # pyright: ignore
             if name in SIZES:
                 return func(*args, **kwargs)
+        if name in LIKENED and not isinstance(args[0], Traced):  # of the traced one only dtype and device are taken
+            plain: Any = _mapped((args, kwargs), _bare)
+            return func(*plain[0], **plain[1])
         source = next(value for value in _leaves((args, kwargs)) if isinstance(value, Traced))
         if name not in KNOWN:
             raise ModelError(_unknown(name, source))
@@ -161,7 +168,8 @@ def _owner(tape: Tape, step: Step) -> Owner:
         owner = widest.owner.moved(len(widest.shape), len(step.shape))
         mixed = [axis % len(step.shape) for axis in inner(step.name, step.args, dict(step.kwargs), len(step.shape))]
         agree = all(one.owner.moved(len(one.shape), len(step.shape)).axis == owner.axis for one in before)
-        if owner.axis not in mixed and agree:
+        whole = step.shape[owner.axis : owner.axis + 1] == (len(owner.ids),)  # or a fixed tensor's places took its own
+        if owner.axis not in mixed and agree and whole:
             return owner
     raise ModelError(f"{step.name!r} in {step.where} mixes samples, or hides which is which; bounds need them apart")
 

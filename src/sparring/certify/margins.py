@@ -72,7 +72,13 @@ def _batch(
 ) -> Certificate:
     """One batch: every method in turn, on those samples that are right and still open."""
     with torch.no_grad():
-        label = model(x).argmax(1)
+        logits = model(x)
+        if not torch.allclose(logits, model(x), rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+            raise ModelError(
+                "the model answers differently when asked again; bounds prove what one draw answers, not what the next "
+                "will: fix its randomness, or certify it by smoothing"
+            )
+    label = logits.argmax(1)
     applies = threat.goal.applies(y)
     lead = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     by = ["wrong" if wrong else "open" for wrong in (label != y).tolist()]
