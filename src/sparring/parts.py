@@ -1,5 +1,6 @@
 """Smaller and larger problems made of one: some of its samples alone, or several copies of each, side by side."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from typing import TypeVar
@@ -15,7 +16,7 @@ from sparring.types import Delta, Labels, Mask, PerSample
 S = TypeVar("S", bound="Parts")
 
 
-class Parts:
+class Parts(ABC):
     """What of a problem can be split and repeated. The bench is one; an attack sees `among` and `crowd`."""
 
     goal: Goal
@@ -87,9 +88,9 @@ class Parts:
         if self.fallen is not None:
             self._ledger.rest(self.fallen)
 
+    @abstractmethod
     def observe(self, delta: Delta) -> None:
         """Ask about these points, where the answer does not matter."""
-        raise NotImplementedError
 
     def _part(self: S, ledger: Ledger, goal: Goal, random: Random) -> S:
         part = copy(self)

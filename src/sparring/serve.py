@@ -7,6 +7,7 @@ import json
 import random
 import re
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -167,14 +168,14 @@ class _Listener(ThreadingHTTPServer):
         """A caller that has gone away is no fault of the server's."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     protocol_version = "HTTP/1.1"  # connections are kept
     disable_nagle_algorithm = True  # or an answer waits 40 ms for the caller's acknowledgement
     wbufsize = -1  # headers and body leave together
     timeout = 600
 
-    def reply(self, method: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def reply(self, method: str, body: bytes) -> tuple[int, dict[str, str], bytes]: ...
 
     def do_GET(self) -> None:
         self._answer("GET", b"")

@@ -170,7 +170,12 @@ def code(settings: object) -> str:
     """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset."""
     text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
     text = re.sub(r", \w+=None\b", "", text)
-    return re.sub(r"<(\w+\.\w+): \d+>", r"\1", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
+    return re.sub(r"<(\w+\.\w+): \d+>", r"\1", unaddressed(text))
+
+
+def unaddressed(text: str) -> str:
+    """Without memory addresses, which differ from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _short(spec: object, limit: int = 120) -> str:

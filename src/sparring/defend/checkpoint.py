@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -86,7 +85,7 @@ def _text(value: object) -> str:
             return _digest(_named(weights), repr(item))
         if isinstance(item, FunctionType | type):
             return str(item.__qualname__)
-        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(item))
+        return spec.unaddressed(repr(item))
 
     return str(spec.write(value, fallback))
 

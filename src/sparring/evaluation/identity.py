@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -60,7 +59,7 @@ def record(
             return {"model": _kind(value), "sha256": model_hash(value)}
         if strict:
             spec.write(value)  # raises, and says why
-        return _tidy(repr(value))
+        return spec.unaddressed(repr(value))
 
     return {
         "format": FORMAT,
@@ -80,7 +79,7 @@ def model_hash(model: Model) -> str:
         return hashlib.sha256(_kind(model).encode()).hexdigest()
     state: dict[str, Any] = model.state_dict()
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    return _digest([tensors[name] for name in tensors], prefix=[_tidy(repr(model)), *tensors])
+    return _digest([tensors[name] for name in tensors], prefix=[spec.unaddressed(repr(model)), *tensors])
 
 
 @torch.no_grad()
@@ -149,11 +148,6 @@ def _kind(model: object) -> str:
     """The import path of a model's class, or of a function."""
     named = model if isinstance(model, FunctionType | MethodType | type) else type(model)
     return f"{named.__module__}:{named.__qualname__}"
-
-
-def _tidy(text: str) -> str:
-    """Without memory addresses, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _answers(model: Model, x: Batch) -> Answers:
