@@ -28,9 +28,9 @@ ROWS: tuple[Entry, ...] = (
     Entry("fga", FGA(steps=20, draws=5), (L0,), free=True, minimal=False),
     Entry("l-bfgs", LBFGS(steps=15, searches=8), (L2,), free=True, heavy=True),
     Entry("l-bfgs-log-odds", LBFGS(steps=15, searches=8, loss=log_odds), (L2,), free=True, heavy=True),
-    Entry("jsma", JSMA(steps=20), (L0,), free=True, minimal=False),
+    Entry("jsma", JSMA(steps=20, loss=None), (L0,), free=True, minimal=False),
     Entry("jsma-one", JSMA(steps=20, features=1, down=True), (L0,), free=True, minimal=False),
-    Entry("jsma-probabilities", JSMA(steps=20, probabilities=True), (L0,), free=True, minimal=False),
+    Entry("jsma-probabilities", JSMA(steps=20), (L0,), free=True, minimal=False),
     Entry("homotopy", Homotopy(steps=40), (L0,), free=True),
     Entry(
         "strattack",

@@ -107,10 +107,12 @@ def test_strattack_touches_fewer_pixels_than_adv_libs():
 @pytest.mark.slow
 def test_jsma_beside_arts():
     """SaliencyMapMethod(theta=1, gamma=1), which takes the two steepest features of the target's logit, whatever they
-    do to the other classes, and may change all features: 20 of 23 reach the next class, median 130. Ours: 400 features.
+    do to the other classes, and may change all features: 20 of 23 reach the next class, median 130.
     """
     model, x, y = digits("mnist_small_std", 24)
     wanted = ThreatModel(L0(), Targeted())
-    on_logits, on_odds = (JSMA(steps=200, probabilities=odds)(model, x, (y + 1) % 10, wanted) for odds in (False, True))
-    assert int(on_logits.success.sum()) >= 12
-    assert int(on_odds.success.sum()) >= int(on_logits.success.sum())
+    ours = JSMA(steps=392)(model, x, (y + 1) % 10, wanted)
+    papers = JSMA(steps=200, loss=None)(model, x, (y + 1) % 10, wanted)
+    assert int(ours.success.sum()) >= 20
+    assert median(ours) <= 130
+    assert int(papers.success.sum()) >= 12

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparring.attack import GradientAttack
 from sparring.geometry import TINY
 from sparring.goals import ClassGoal
-from sparring.losses import Point, log_odds
+from sparring.losses import Loss, Point, log_odds
 from sparring.problem import Gradients
 from sparring.spaces import L0, ball
 from sparring.types import Delta, Flat, Labels, PerSample
@@ -29,16 +29,19 @@ class JSMA(GradientAttack):
     fewest; eps does not bound the search, and the first success ends it.
 
     Reference: Papernot, McDaniel, Jha, Fredrikson, Celik & Swami, "The limitations of deep learning in adversarial
-    settings", EuroS&P 2016, arXiv:1511.07528, algorithms 2 and 3, on logits as there; the untargeted form and both
-    directions at once: Wiyatno & Xu, "Maximal Jacobian-based saliency map attack", 2018, arXiv:1808.07945. A step costs
-    two forwards and two backwards; one of each on probabilities.
+    settings", EuroS&P 2016, arXiv:1511.07528, algorithms 2 and 3, which read logits; the untargeted form and both
+    directions at once: Wiyatno & Xu, "Maximal Jacobian-based saliency map attack", 2018, arXiv:1808.07945.
     """
 
     steps: int = 100
     features: int = 2
     """How many features a step moves: 1 or 2."""
-    probabilities: bool = False
-    """Read both slopes from the softmax probabilities, where β is α and one query serves for both."""
+    loss: Loss | None = log_odds
+    """Read both slopes from this, where β is α and one query serves for both; None, from sums of logits, as the paper.
+
+    The other classes' logits may rise in sum while the strongest falls: on `mnist_small_std` the paper's map reaches 14
+    of 24 targets with 400 features, this loss 17, the margin 19.
+    """
     theta: float = 1.0
     """How far a feature moves in a step, in input units."""
     up: bool = True
@@ -52,8 +55,8 @@ class JSMA(GradientAttack):
         delta = torch.zeros_like(low)
         for _ in p.steps(self.steps):
             point = delta.reshape(p.x.shape)
-            if self.probabilities:
-                _, slope, met = p.gradient(point, log_odds)
+            if self.loss is not None:
+                _, slope, met = p.gradient(point, self.loss)
                 gain = loss = -slope.flatten(1)
             else:
                 _, slope, met = p.gradient(point, _wanted)
