@@ -12,6 +12,7 @@ from sparring.attacks import PGD
 from sparring.defend import (
     BitDepth,
     Compressed,
+    Contrast,
     DiffPure,
     GaussianDenoiser,
     LocalDensity,
@@ -114,6 +115,18 @@ def test_bit_depth_leaves_its_own_levels_alone_and_has_no_others():
         assert (y - x).abs().max() <= 0.5 / (2**bits - 1) + 1e-6
     with pytest.raises(InputError, match="bits is 0"):
         BitDepth(0)
+
+
+def test_contrast_hides_what_stays_below_or_above_its_range_and_shows_gradients_the_way_through():
+    stretched = Contrast(0.4, 0.6)
+    x = torch.tensor([0.0, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 1.0]).reshape(1, 1, 1, -1).requires_grad_()
+    y = stretched(x)
+    torch.testing.assert_close(y.detach().flatten(), torch.tensor([0, 0, 0, 0.5, 0.75, 1, 1, 1]))
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(slope, torch.ones_like(x))
+    for low, high in ((0.5, 0.5), (-0.1, 0.5), (0.5, 1.1)):
+        with pytest.raises(InputError, match="range of Contrast"):
+            Contrast(low, high)
 
 
 def test_the_median_is_that_of_each_window_and_removes_a_lone_spot():

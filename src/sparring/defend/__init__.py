@@ -14,7 +14,7 @@ from sparring.defend.diversity import ADP, DVERGE, GAL, TRS
 from sparring.defend.fast import NFGSM, GradAlign
 from sparring.defend.growing import Growing
 from sparring.defend.hardware import Hardware
-from sparring.defend.inputs import BitDepth, Compressed, Median, NonLocalMeans, RandomResize, filtered
+from sparring.defend.inputs import BitDepth, Compressed, Contrast, Median, NonLocalMeans, RandomResize, filtered
 from sparring.defend.multi_norm import EAT, MSD, MultiNorm
 from sparring.defend.noise import MACER, Gaussian, SmoothAdv
 from sparring.defend.purify import LocalDensity, PixelDefend, PixelDensity, fit_density
@@ -56,6 +56,7 @@ __all__ = [
     "Autoencoder",
     "BitDepth",
     "Compressed",
+    "Contrast",
     "Crop",
     "CrownIBP",
     "CutMix",

@@ -56,6 +56,29 @@ class BitDepth(Filter):
         return Account(f"rounds its inputs to {self.bits} bit{plural}", "through the rounding (BPDA)", OBFUSCATED)
 
 
+class Contrast(Filter):
+    """Black below `low`, white above `high`, and evenly stretched in between.
+
+    On images that are nearly all black or white, no change smaller than `low` is seen in either. What it hides from
+    gradients BPDA shows, so only a model trained behind it, against attacks through it, gains. The first layers of
+    robust MNIST models learn to do the same, as their inspection showed in Madry, Makelov, Schmidt, Tsipras & Vladu, "Towards
+    deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083.
+    """
+
+    def __init__(self, low: float = 0.4, high: float = 0.6):
+        super().__init__()
+        if not 0 <= low < high <= 1:
+            raise InputError(f"the range of Contrast is {low} to {high}; give 0 <= low < high <= 1")
+        self.low, self.high = low, high
+
+    def filtered(self, x: Tensor) -> Tensor:
+        return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    @property
+    def account(self) -> Account:
+        return Account(f"stretches contrast ({self.low:g} to {self.high:g})", "through the clipping (BPDA)", OBFUSCATED)
+
+
 class Compressed(Defence):
     """The images after JPEG; see `sparring.models.JPEG`, whose gradient goes straight through the rounding.
 
