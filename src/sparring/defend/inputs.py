@@ -61,8 +61,8 @@ class Contrast(Filter):
 
     On images that are nearly all black or white, no change smaller than `low` is seen in either. What it hides from
     gradients BPDA shows, so only a model trained behind it, against attacks through it, gains. The first layers of
-    robust MNIST models learn to do the same, as their inspection showed in Madry, Makelov, Schmidt, Tsipras & Vladu, "Towards
-    deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083.
+    robust MNIST models learn to do the same, as their inspection showed in Madry, Makelov, Schmidt, Tsipras & Vladu,
+    "Towards deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083.
     """
 
     def __init__(self, low: float = 0.4, high: float = 0.6):
