@@ -11,7 +11,7 @@ ROOT = Path(sparring.__file__).parent
 
 FLOORS = (
     {"types", "errors"},
-    {"geometry", "colours", "grids", "planes", "random", "spec", "world", "progress", "guest", "folder"},
+    {"geometry", "colours", "grids", "planes", "random", "spec", "world", "progress", "guest", "folder", "digests"},
     {
         "goals",
         "losses",

@@ -1,6 +1,5 @@
 """Checkpoints in a folder: each appears whole or not at all, says which training it is of, and runs no code."""
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sparring import spec
 from sparring.batches import Data, size_of, taken
+from sparring.digests import digest
 from sparring.errors import StoreError
 from sparring.folder import Folder
 
@@ -69,7 +69,7 @@ def identity(model: nn.Module, data: Data, risk: object, settings: Mapping[str, 
     """What makes a training what it is: the model and its first weights, data, risk, and settings, each as a digest."""
     weights: dict[str, Any] = model.state_dict()
     return {
-        "weights to start from": _digest(_named(weights), repr(model)),
+        "weights to start from": digest(_named(weights), repr(model)),
         "data": _data(data),
         "risk": _text(risk),
         **{name: _text(value) for name, value in settings.items()},
@@ -82,7 +82,7 @@ def _text(value: object) -> str:
     def fallback(item: object) -> spec.Json:
         if isinstance(item, nn.Module):
             weights: dict[str, Any] = item.state_dict()
-            return _digest(_named(weights), repr(item))
+            return digest(_named(weights), repr(item))
         if isinstance(item, FunctionType | type):
             return str(item.__qualname__)
         return spec.unaddressed(repr(item))
@@ -94,17 +94,8 @@ def _data(data: Data) -> str:
     size = size_of(data)
     some = torch.arange(0, size, max(1, size // FEW))
     x, y = taken(data, some)
-    return _digest({"x": x, "y": data[1] if isinstance(data, tuple) else y}, str(size))
+    return digest({"x": x, "y": data[1] if isinstance(data, tuple) else y}, str(size))
 
 
 def _named(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _digest(tensors: Mapping[str, Tensor], prefix: str) -> str:
-    """SHA-256 over a text, and over names, types, shapes and bytes of tensors."""
-    digest = hashlib.sha256(prefix.encode())
-    for name, value in tensors.items():
-        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

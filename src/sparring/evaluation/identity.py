@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sparring import spec
 from sparring.attack import Attack
 from sparring.data import Samples
+from sparring.digests import digest
 from sparring.problem import Model
 from sparring.threat import ThreatModel
 from sparring.types import Batch
@@ -68,7 +69,7 @@ def record(
         "seed": seed,
         "curve": spec.write(drawer, fallback),
         "model": model_hash(model),
-        "data": _digest([samples.x, samples.y, samples.ids]),
+        "data": digest([samples.x, samples.y, samples.ids]),
         "samples": len(samples.x),
     }
 
@@ -79,7 +80,7 @@ def model_hash(model: Model) -> str:
         return hashlib.sha256(_kind(model).encode()).hexdigest()
     state: dict[str, Any] = model.state_dict()
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    return _digest([tensors[name] for name in tensors], prefix=[spec.unaddressed(repr(model)), *tensors])
+    return digest(tensors, spec.unaddressed(repr(model)))
 
 
 @torch.no_grad()
@@ -171,14 +172,3 @@ def _precision(model: Model, x: Batch, out: Tensor) -> str:
 
 def _called(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _digest(tensors: list[Tensor], prefix: list[str] | None = None) -> str:
-    """SHA-256 over texts, and over types, shapes and bytes of tensors, a chunk at a time."""
-    digest = hashlib.sha256("\n".join(prefix or []).encode())
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        flat = tensor.detach().contiguous().flatten()
-        for chunk in flat.split(1 << 24):
-            digest.update(chunk.cpu().view(torch.uint8).numpy().tobytes() if len(chunk) else b"")
-    return digest.hexdigest()

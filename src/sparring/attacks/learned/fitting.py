@@ -13,7 +13,7 @@ from torch import nn
 
 from sparring import spec
 from sparring.attacks.learned.checkpoint import Checkpoint, Place
-from sparring.attacks.learned.keeping import digest
+from sparring.attacks.learned.keeping import named
 from sparring.attacks.learned.recipe import FitRecord, L, Learner, Recipe, Task
 from sparring.batches import Data, order, size_of, taken
 from sparring.errors import InputError, ModelError
@@ -49,7 +49,7 @@ def fit(
     task = _task(recipe, model, x, y, threat)
     settings, asked = spec.write(recipe, _named), spec.write(threat)
     same = {"recipe": settings, "threat": asked, "seed": seed, "batch size": batch_size, "images": size}
-    same["model and data"] = digest(model, [x, y])
+    same["model and data"] = named(model, [x, y])
     devices = [task.device] if task.device.type == "cuda" else []
     start = time.monotonic()
     with shown(progress) as watch, frozen(model), torch.random.fork_rng(devices):

@@ -1,17 +1,16 @@
 """One file that holds named tensors and, in its header, JSON: it appears whole or not at all, and runs no code."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from sparring.digests import digest
 from sparring.errors import StoreError
 
 FORMAT = "sparring.learned.1"
@@ -51,11 +50,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(text)
 
 
-def digest(model: object, tensors: Iterable[Tensor]) -> str:
-    """SHA-256 over a model's weights and some tensors: whether two fits are of the same model and data."""
-    found = hashlib.sha256()
+def named(model: object, tensors: Iterable[Tensor]) -> str:
+    """A name for a model's weights and some tensors: whether two fits are of the same model and data."""
     state: dict[str, Any] = model.state_dict() if isinstance(model, nn.Module) else {}
-    for value in [*(item for item in state.values() if isinstance(item, Tensor)), *tensors]:
-        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+    return digest([*(item for item in state.values() if isinstance(item, Tensor)), *tensors])

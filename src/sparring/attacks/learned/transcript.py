@@ -22,7 +22,7 @@ class Transcript:
     def __init__(self, folder: str | Path | None, network: nn.Module, points: Batch, same: dict[str, Any]):
         self._folder = None if folder is None else Path(folder)
         self._network, self._begun = network, time.monotonic()
-        self._same = same | {"network and inputs": keeping.digest(network, [points])}
+        self._same = same | {"network and inputs": keeping.named(network, [points])}
         self.points, self.round = points.detach().clone(), 0
         self._answers: list[Tensor] = []
         if not self._read():
