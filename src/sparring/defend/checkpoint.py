@@ -69,7 +69,7 @@ def identity(model: nn.Module, data: Data, risk: object, settings: Mapping[str, 
     """What makes a training what it is: the model and its first weights, data, risk, and settings, each as a digest."""
     weights: dict[str, Any] = model.state_dict()
     return {
-        "weights to start from": digest(_named(weights), repr(model)),
+        "weights to start from": _digest(_named(weights), repr(model)),
         "data": _data(data),
         "risk": _text(risk),
         **{name: _text(value) for name, value in settings.items()},
@@ -82,7 +82,7 @@ def _text(value: object) -> str:
     def fallback(item: object) -> spec.Json:
         if isinstance(item, nn.Module):
             weights: dict[str, Any] = item.state_dict()
-            return digest(_named(weights), repr(item))
+            return _digest(_named(weights), repr(item))
         if isinstance(item, FunctionType | type):
             return str(item.__qualname__)
         return spec.unaddressed(repr(item))
@@ -94,8 +94,12 @@ def _data(data: Data) -> str:
     size = size_of(data)
     some = torch.arange(0, size, max(1, size // FEW))
     x, y = taken(data, some)
-    return digest({"x": x, "y": data[1] if isinstance(data, tuple) else y}, str(size))
+    return _digest({"x": x, "y": data[1] if isinstance(data, tuple) else y}, str(size))
 
 
 def _named(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    return digest(tensors.values(), text, *tensors)

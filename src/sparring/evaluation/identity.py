@@ -80,7 +80,7 @@ def model_hash(model: Model) -> str:
         return hashlib.sha256(_kind(model).encode()).hexdigest()
     state: dict[str, Any] = model.state_dict()
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    return digest(tensors, spec.unaddressed(repr(model)))
+    return digest(tensors.values(), spec.unaddressed(repr(model)), *tensors)
 
 
 @torch.no_grad()
