@@ -466,6 +466,17 @@ def test_by_decisions_the_standard_plan_breaks_some_of_a_small_network(threat):
     assert int(verdict.rows.only("attack")["forwards"].max()) <= 300
 
 
+def test_by_scores_few_pixels_are_searched_for_by_score_and_break_what_decisions_break():
+    model, x, y = toy(12)
+    by = {
+        access: evaluate(model, (x, y), replace(as_threat("l0:6"), access=access, queries=200))
+        for access in (Access.SCORES, Access.DECISIONS)
+    }
+    assert set(by[Access.SCORES].rows.only("attack")["attack"]) == {"sparse-rs"}
+    assert by[Access.SCORES].robust_accuracy <= by[Access.DECISIONS].robust_accuracy
+    assert int(by[Access.SCORES].rows.only("attack")["forwards"].max()) <= 200
+
+
 def test_an_attack_that_does_not_fit_is_refused_before_the_first_one_runs(tmp_path):
     told = []
     with pytest.raises(InputError, match="Square works in Linf"):

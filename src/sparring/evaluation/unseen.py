@@ -4,8 +4,8 @@ They are sized for whoever pays for queries. Where the question has a limit, tha
 """
 
 from sparring.attack import Attack
-from sparring.attacks import HopSkipJump, Pointwise, RayS, SignOPT, Square
-from sparring.spaces import L1, L2, Linf
+from sparring.attacks import HopSkipJump, Pointwise, RayS, SignOPT, SparseRS, Square
+from sparring.spaces import L0, L2, Linf
 from sparring.threat import Access, ThreatModel
 
 QUERIES = {"quick": 200, "standard": 2000, "thorough": 5000}
@@ -13,16 +13,16 @@ QUERIES = {"quick": 200, "standard": 2000, "thorough": 5000}
 
 
 def unseen(plan: str, threat: ThreatModel) -> dict[str, Attack]:
-    """The attacks of a plan in a ball: Square where there are scores and an eps, then those by decisions.
+    """The attacks of a plan in a ball: where there are scores and an eps, squares, or in L0 pixels; then by decisions.
 
     By scores, `thorough` alone goes on to decisions, which tell where the scores mislead.
     """
-    space, queries = threat.space, threat.queries or QUERIES[plan]
-    by_scores = threat.access is Access.SCORES and space.eps is not None and isinstance(space, Linf | L2 | L1)
-    if not by_scores:
+    queries = threat.queries or QUERIES[plan]
+    if threat.access < Access.SCORES or threat.space.eps is None:
         return _by_decisions(plan, threat, queries)
-    square: dict[str, Attack] = {"square": Square(queries)}
-    return square | _by_decisions(plan, threat, queries) if plan == "thorough" else square
+    sparse = isinstance(threat.space, L0)
+    search: dict[str, Attack] = {"sparse-rs": SparseRS(queries)} if sparse else {"square": Square(queries)}
+    return search | _by_decisions(plan, threat, queries) if plan == "thorough" else search
 
 
 def _by_decisions(plan: str, threat: ThreatModel, queries: int) -> dict[str, Attack]:
