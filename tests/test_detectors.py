@@ -11,6 +11,7 @@ from known import inputs, mlp
 from sparring import Linf, ThreatModel, evaluate
 from sparring.attack import Cascade
 from sparring.attacks import APGD, FGSM, PGD
+from sparring.cli import show
 from sparring.defend import (
     BitDepth,
     Detector,
@@ -128,6 +129,7 @@ def test_an_evaluation_of_a_guarded_model_asks_for_what_is_wrong_and_not_rejecte
     assert any("rejects inputs" in one and "Unrejected" in one for one in said)
     verdict.report(tmp_path / "report.html")
     assert "any wrong class, and not to be rejected" in (tmp_path / "report.html").read_text()
+    assert "untargeted, and not rejected" in str(show.verdict(verdict, tmp_path).title)
 
 
 def test_a_detector_hidden_inside_another_model_is_told_of():

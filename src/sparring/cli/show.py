@@ -17,7 +17,8 @@ from sparring.directions import Direction
 from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
 from sparring.evaluation.progress import clock
-from sparring.goals import Targeted
+from sparring.goals import Rule, Targeted
+from sparring.outputs import Unrejected
 from sparring.threat import AREAS, NORMS, as_threat
 
 
@@ -126,12 +127,17 @@ def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
+def _goal(rule: Rule) -> str:
+    if isinstance(rule, Unrejected):
+        return f"{_goal(rule.rule)}, and not rejected"
+    return f"targeted at {rule.label}" if isinstance(rule, Targeted) else "untargeted"
+
+
 def _threat(found: Verdict) -> str:
     """The threat model in a few words."""
     space, threat = found.threat.space, found.threat
     size = "smallest change" if space.eps is None else f"eps {space.eps:.4g}" if isinstance(space.eps, float) else "eps"
-    goal = f"targeted at {threat.goal.label}" if isinstance(threat.goal, Targeted) else "untargeted"
-    parts = [type(space).__name__, size, goal]
+    parts = [type(space).__name__, size, _goal(threat.goal)]
     limit = [] if threat.queries is None else [f"{threat.queries} queries"]
     return escape(" · ".join([*parts, threat.access.name.lower(), *limit]))
 
