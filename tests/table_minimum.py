@@ -8,6 +8,10 @@ from sparring.spaces import L0, L1, L2, Linf
 ROWS: tuple[Entry, ...] = (
     Entry("ddn", a.DDN(steps=100), (L2,), free=True),
     Entry("sigma-zero", a.SigmaZero(steps=30), (L0,), free=True),
+    Entry("pruning", a.Pruning(steps=10, start=a.SigmaZero(steps=30)), (L0,), free=True),
+    Entry("shrinking-ball", a.ShrinkingBall(steps=80, gamma=0.2), LP, free=True),
+    Entry("shrinking-ball-near", a.ShrinkingBall(steps=40, outset=None), LP, free=True),
+    Entry("minimum-norm", a.MinimumNorm(steps=400), (*LP, L0), free=True, heavy=True),
     Entry("superdeepfool", a.SuperDeepFool(steps=20), (L2,), free=True),
     Entry("pdgd", a.PDGD(steps=150, rate=0.05, ratio=1.0), (L2,), free=True),
     Entry("pdpgd", a.PDPGD(steps=120, rate=0.03, ratio=1.0), LP, free=True, heavy=True),

@@ -8,7 +8,7 @@ import torch
 from known import Affine, inputs, mlp
 from known_relu import Relu
 from sparring import attacks as a
-from sparring.attack import Attack, Cascade
+from sparring.attack import Attack, Cascade, GradientAttack
 from sparring.errors import InputError
 from sparring.losses import margin
 from sparring.spaces import L0, L1, L2, Ball, Flow, Linf, Rotation
@@ -212,3 +212,55 @@ def test_together_they_are_no_worse_than_any():
     parts = (a.DDN(steps=30), a.FMN(steps=30))
     alone = torch.stack([part(model, x, y, L2()).distance for part in parts]).amin(0)
     assert torch.allclose(Cascade(parts)(model, x, y, L2()).distance, alone, rtol=1e-4)
+
+
+class Everything(GradientAttack):
+    """Moves every feature to its edge, the way that lowers the margin: a start with all to prune."""
+
+    def search(self, p, /):
+        gradient = p.gradient(p.space.zeros(p.x), margin).gradient
+        low, high = (bound - p.x for bound in p.space.box)
+        return torch.where(gradient < 0, high, low)
+
+
+def test_pruning_leaves_the_fewest_features_of_an_affine_model():
+    model, x = Affine(classes=2), inputs(24)
+    y = model(x).argmax(1)
+    r = a.Pruning(steps=40, start=Everything())(model, x, y, L0(pixels=False))
+    assert r.success.all()
+    assert torch.equal(r.distance, model.fewest(x, y))
+
+
+def test_pruning_without_a_start_asks_nothing():
+    model, x = mlp(), inputs()
+    r = a.Pruning(steps=40)(model, x, model(x).argmax(1), L0())
+    assert not r.success.any()
+    assert int(r.forwards.max()) <= 2
+
+
+def test_a_ball_that_begins_near_looks_at_nothing_farther_than_what_was_found():
+    model, x = Affine(classes=2), inputs()
+    y, asked = model(x).argmax(1), list[torch.Tensor]()
+
+    def listening(points):
+        asked.append((points - x).flatten(1).norm(dim=1))
+        return model(points)
+
+    found = a.FMN(steps=10)
+    least = found(model, x, y, L2()).distance
+    assert least.isfinite().all()
+    r = Cascade((found, a.ShrinkingBall(steps=20, outset=None)))(listening, x, y, L2())
+    assert (torch.stack(asked[-22:]).amax(0) <= least * (1 + 1e-6)).all()  # the search, its last point, the result's
+    assert (r.distance <= least).all()
+    assert (r.distance < least).any()
+
+
+@pytest.mark.parametrize("space", [L0(), L1(), L2(), Linf()], ids=["l0", "l1", "l2", "linf"])
+def test_minimum_norm_costs_no_more_than_it_says(space):
+    model, x = mlp(classes=12), inputs()
+    r = a.MinimumNorm(steps=130)(model, x, model(x).argmax(1), space)
+    assert r.success.all()
+    assert int(r.forwards.max()) <= 130
+    assert int(r.backwards.max()) <= 130
+    with pytest.raises(InputError, match=r"MinimumNorm\(steps=20\).*100"):
+        a.MinimumNorm(steps=20)

@@ -45,6 +45,7 @@ from sparring.attacks.learned import (
     fit_uap,
     fit_universal,
 )
+from sparring.attacks.minimum_norm import MinimumNorm
 from sparring.attacks.nattack import NAttack
 from sparring.attacks.newtonfool import NewtonFool
 from sparring.attacks.opt import OPT, SignOPT
@@ -56,7 +57,9 @@ from sparring.attacks.pgd import BIM, FGSM, MIFGSM, PGD, RFGSM
 from sparring.attacks.pgd_l0 import PGDL0
 from sparring.attacks.pointwise import Pointwise
 from sparring.attacks.prior import PRGF
+from sparring.attacks.pruning import Pruning
 from sparring.attacks.rays import RayS
+from sparring.attacks.shrinking import ShrinkingBall
 from sparring.attacks.sigma_zero import SigmaZero
 from sparring.attacks.signflip import SignFlip
 from sparring.attacks.signhunter import SignHunter
@@ -176,6 +179,7 @@ __all__ = [
     "HopSkipJump",
     "Jitter",
     "LowFrequency",
+    "MinimumNorm",
     "MultiTargeted",
     "NAttack",
     "Near",
@@ -187,9 +191,11 @@ __all__ = [
     "PerCAL",
     "Pointwise",
     "PreGradientFGSM",
+    "Pruning",
     "RayS",
     "ReACG",
     "SaltAndPepper",
+    "ShrinkingBall",
     "SigmaZero",
     "SignFlip",
     "SignHunter",
