@@ -1,6 +1,7 @@
 """What a user says of an endpoint: its shape, its secrets, and what is wrong with either."""
 
 import json
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sparring.cli import app
 from sparring.errors import InputError, ModelError
 from sparring.models import Endpoint, Function, load
 from sparring.models.mapped import along
+from sparring.models.proxies import proxy
 from sparring.serve import Server
 from sparring.spaces import Linf
 from sparring.threat import Access, ThreatModel
@@ -320,3 +322,59 @@ def test_a_bare_callable_without_gradients_is_attacked_by_what_the_threat_grants
 def test_a_function_that_answers_otherwise_is_told_how(function, message):
     with pytest.raises((ModelError, InputError), match=message):
         Function(function)(torch.rand(3, 1, 2, 2))
+
+
+# Proxies
+
+
+def proxied(monkeypatch, **variables):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_proxy_of_the_environment_is_asked_and_its_password_nowhere_written(tmp_path, monkeypatch):
+    seen = []
+
+    def reply(path, headers, body):
+        seen.append((path, headers["Host"], headers["Proxy-Authorization"]))
+        return protocol(lambda x: x.flatten(1)[:, :3])(path, headers, body)
+
+    with Scripted(reply) as server:
+        proxied(monkeypatch, HTTP_PROXY=f"http://me:open%20sesame@127.0.0.1:{server.port}")
+        endpoint = Endpoint("http://model.test/v2/models/m").remembering(tmp_path)
+        assert endpoint(torch.rand(2, 1, 2, 2)).shape == (2, 3)
+    assert {path.rpartition("/v2")[0] for path, *_ in seen} == {"http://model.test"}
+    assert {host for _, host, _ in seen} == {"model.test"}
+    assert {b64decode(login.removeprefix("Basic ")) for *_, login in seen} == {b"me:open sesame"}
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"sesame" not in kept
+    assert "sesame" not in endpoint.extra_repr() + endpoint.troubles()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named_without_its_password(scheme, monkeypatch):
+    with Scripted(lambda path, headers, body: (407, "who are you?")) as server:
+        proxied(monkeypatch, **{f"{scheme}_proxy": f"me:sesame@127.0.0.1:{server.port}"})
+        with pytest.raises(ModelError, match=f"through the proxy 127.0.0.1:{server.port}") as caught:
+            Endpoint(f"{scheme}://model.test/v2/models/m", sleep=lambda _: None)(torch.rand(1, 1, 2, 2))
+    assert "sesame" not in str(caught.value)
+
+
+def test_who_is_on_this_machine_or_named_in_no_proxy_is_asked_directly(monkeypatch):
+    proxied(monkeypatch, HTTP_PROXY="http://there.test:3128", NO_PROXY=".inner.test,alone.test")
+    assert [proxy("http", host) for host in ("127.0.0.1", "localhost", "::1", "a.inner.test", "alone.test")] == [
+        None
+    ] * 5
+    assert proxy("https", "outer.test") is None
+    found = proxy("http", "outer.test")
+    assert (found.name, dict(found.headers)) == ("there.test:3128", {})
+
+
+def test_a_proxy_of_another_kind_is_refused_in_a_sentence(monkeypatch):
+    proxied(monkeypatch, ALL_PROXY="socks5://me:sesame@there.test:1080")
+    with pytest.raises(InputError, match=r"begins with socks5://; give one that begins with http://") as caught:
+        Endpoint("https://model.test/v2/models/m")
+    assert "sesame" not in str(caught.value)

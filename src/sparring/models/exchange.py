@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from sparring.errors import InputError, ModelError
 from sparring.models.memory import Memory
+from sparring.models.proxies import connect, proxy
 from sparring.models.secrets import Secrets
 
 Value = TypeVar("Value")
@@ -93,8 +94,9 @@ class Exchange:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{url!r} is no address of a server; write http://host:port/path")
-        self._host, self._port, self._tls = parts.hostname, parts.port, parts.scheme == "https"
+        self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
         self.name = f"{parts.scheme}://{parts.netloc}"
+        self._proxy = proxy(parts.scheme, parts.hostname)
         self._secrets, self._manners, self._memory = secrets, manners, memory
         self.halt = Event()
         """Set, it ends whatever waits for its next try."""
@@ -137,7 +139,7 @@ class Exchange:
                 trouble = f"has not answered within {self._manners.timeout:g} s"
                 self._memory.count("timed out")
             except (OSError, http.client.HTTPException) as error:
-                trouble = f"cannot be reached ({_reason(error)})"
+                trouble = f"cannot be reached{self._by} ({_reason(error)})"
                 self._memory.count("unreachable")
                 if inputs and isinstance(error, ConnectionRefusedError):
                     self._memory.count("sent", -inputs)  # nobody was there to be asked
@@ -150,6 +152,11 @@ class Exchange:
             f"{self.name} {trouble}, {attempt + 1} times in {self._clock() - begun:.0f} s; what was answered is kept: "
             f"run the same again once it is well"
         )
+
+    @property
+    def _by(self) -> str:
+        """By which proxy, for a message."""
+        return "" if self._proxy is None else f" through the proxy {self._proxy.name}"
 
     def _charge(self, inputs: int) -> None:
         """Count the inputs before they are sent; raises ModelError where that would pass the limit."""
@@ -196,7 +203,7 @@ class Exchange:
         kept = False
         try:
             try:
-                line.request("GET" if body is None else "POST", self._secrets.fill(path), body, self._filled(headers))
+                line.request("GET" if body is None else "POST", self._target(path), body, self._filled(headers))
             except ValueError:
                 raise InputError(f"a header for {self.name} holds characters that no header may hold") from None
             found = line.getresponse()
@@ -217,15 +224,17 @@ class Exchange:
             if line.sock is not None:
                 line.sock.settimeout(left)
         except Empty:
-            if self._tls:
-                context = ssl.create_default_context()
-                line = http.client.HTTPSConnection(self._host, self._port, timeout=left, context=context)
-            else:
-                line = http.client.HTTPConnection(self._host, self._port, timeout=left)
+            line = connect(self._scheme, self._host, self._port, self._proxy, left)
         return line
 
+    def _target(self, path: str) -> str:
+        """The first line's address: the path alone, or, for a proxy that passes plain HTTP on, all of it."""
+        whole = self._proxy is not None and self._scheme == "http"
+        return (self.name if whole else "") + self._secrets.fill(path)
+
     def _filled(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {name: self._secrets.fill(value) for name, value in headers.items()}
+        own = self._proxy.headers if self._proxy is not None and self._scheme == "http" else {}
+        return {name: self._secrets.fill(value) for name, value in headers.items()} | dict(own)
 
     def _refusal(self, reply: Reply) -> str:
         """Why it makes no sense to ask again."""
@@ -235,6 +244,8 @@ class Exchange:
             named = self._secrets.named
             remedy = f"look at {named}" if named else "give it credentials, as in headers: {Authorization: env:TOKEN}"
             return f"{self.name} refuses to answer ({reply.status}); {remedy}{said}"
+        if reply.status == 407:
+            return f"{self.name} cannot be reached{self._by}, which wants a name and a password in its address"
         if 300 <= reply.status < 400:
             there = self._secrets.hide(reply.headers.get("location", "elsewhere"))
             return f"{self.name} sends its callers to {there} ({reply.status}); give that address itself"
@@ -262,4 +273,6 @@ def _reason(error: Exception) -> str:
         return f"no secure connection: {error.reason or type(error).__name__}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, OSError) and str(error).startswith("Tunnel connection failed"):
+        return f"the proxy answers {str(error).partition(':')[2].strip()[:60]}"
     return "the connection broke off"
