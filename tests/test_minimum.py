@@ -11,7 +11,7 @@ from sparring import attacks as a
 from sparring.attack import Attack, Cascade, GradientAttack
 from sparring.errors import InputError
 from sparring.losses import margin
-from sparring.spaces import L0, L1, L2, Ball, Flow, Linf, Rotation
+from sparring.spaces import L0, L1, L2, Ball, ElasticNet, Flow, Linf, Rotation
 from table_minimum import ROWS
 
 WIDER: dict[str, Attack] = {
@@ -264,3 +264,15 @@ def test_minimum_norm_costs_no_more_than_it_says(space):
     assert int(r.backwards.max()) <= 130
     with pytest.raises(InputError, match=r"MinimumNorm\(steps=20\).*100"):
         a.MinimumNorm(steps=20)
+
+
+def test_ead_keeps_the_point_that_is_least_in_the_measure_of_its_space():
+    model, x = mlp(), inputs(spread=1.0)
+    y, measure = model(x).argmax(1), ElasticNet(beta=0.05)
+    attack = a.EAD(steps=40, searches=6, first_weight=0.1, beta=0.05)
+    by_rule = {type(space): attack(model, x, y, space) for space in (measure, L1(), L2())}
+    assert by_rule[ElasticNet].success.all()
+    least = by_rule[ElasticNet].distance
+    for space in (L1, L2):
+        assert (measure.distance(x, by_rule[space].delta) >= least - 1e-6).all()
+    assert (by_rule[L1].distance <= L1().distance(x, by_rule[ElasticNet].delta) + 1e-6).all()

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from sparring.attack import AllTargets
-from sparring.attacks import FAB, FMN, CarliniWagner, DeepFool
-from sparring.spaces import L0, L1, L2, Linf
+from sparring.attacks import EAD, FAB, FMN, CarliniWagner, DeepFool
+from sparring.spaces import L0, L1, L2, ElasticNet, Linf
 
 DATA = Path(os.environ.get("SPARRING_DATA", Path(__file__).parents[2] / "shared" / "data"))
 pytestmark = [
@@ -110,3 +110,14 @@ def test_carlini_wagner_agrees_with_adv_lib(digits):
     """learning_rate=0.05, initial_const=1, binary_search_steps=4, max_iterations=150, abort_early=False."""
     figures = [1.74562, 2.20785, 0.92614, 3.1048, 0.74547, 1.23856, 0.60101, 1.37311]
     check(CarliniWagner(steps=150, searches=4, rate=0.05, first_weight=1.0), L2(), digits, figures, 1e-3)
+
+
+@pytest.mark.parametrize(("beta", "figure"), [(1e-3, 1.62266), (1e-2, 2.15586), (0.1, 4.30199)])
+def test_ead_in_the_elastic_net_is_no_worse_than_foolbox(beta, figure, digits):
+    """EADAttack(binary_search_steps=6, steps=100, decision_rule="EN", regularization=beta, initial_const=0.01,
+    abort_early=False) of foolbox 3.3.4, at two forwards a step: the median of ‖δ‖₂² + β·‖δ‖₁.
+    """
+    model, x, y = digits
+    r = EAD(steps=100, searches=6, first_weight=0.01, accelerated=False)(model, x, y, ElasticNet(beta=beta))
+    assert r.success.all()
+    assert float(r.distance.median()) <= 1.005 * figure

@@ -30,6 +30,7 @@ from sparring.spaces import (
     Activations,
     ColourDifference,
     Elastic,
+    ElasticNet,
     Flow,
     Frame,
     Hue,
@@ -69,6 +70,7 @@ CASES = [
         ("ssim", Perceptual, 0.3, (COLOUR, GREY, TWO)),
         ("colour", lambda eps, **k: Perceptual(eps, ColourDifference(), **k), 60.0, (COLOUR,)),
         ("activations", lambda eps, **k: Perceptual(eps, Activations(features(), ("0", "2")), **k), 0.2, (COLOUR,)),
+        ("elastic-net", lambda eps, **k: ElasticNet(eps, 0.01, **k), 0.4, (COLOUR, GREY, TWO)),
         ("wasserstein", Wasserstein, 0.2, (COLOUR, GREY, TWO)),
         ("wasserstein-1", lambda eps, **k: Wasserstein(eps, 1, **k), 0.2, (GREY,)),
     )
@@ -220,11 +222,13 @@ def test_another_box_is_another_scale(make, eps, shape):
     if isinstance(plain, Perceptual | Wasserstein):
         assert torch.allclose(scaled.distance(4 * x - 1, 4 * delta), plain.distance(x, delta), rtol=1e-2, atol=1e-4)
         delta = 4 * delta
+    if isinstance(plain, ElasticNet):
+        delta = 4 * delta
     after = scaled.apply(4 * x - 1, delta)
     assert float(after.min()) >= -1
     assert float(after.max()) <= 3
     if not isinstance(plain, Rotation):  # what it brings in from outside is 0 in any box
-        same = plain.apply(x, delta / 4 if isinstance(plain, Perceptual | Wasserstein) else delta)
+        same = plain.apply(x, delta / 4 if isinstance(plain, Perceptual | Wasserstein | ElasticNet) else delta)
         assert torch.allclose((after + 1) / 4, same, atol=1e-5)
 
 
@@ -502,3 +506,36 @@ def test_colours_go_there_and_back_and_known_ones_are_where_they_should_be():
     v = lab.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(ciede2000(lab, v).sum(), v)
     assert gradient.isfinite().all()
+
+
+def test_the_elastic_net_is_what_it_says():
+    x, space = images(COLOUR), ElasticNet(0.4, beta=0.5)
+    delta = space.draw(x, draws())
+    flat = delta.flatten(1)
+    assert torch.allclose(space.distance(x, delta), (flat**2).sum(1) + 0.5 * flat.abs().sum(1))
+    with pytest.raises(InputError, match=r"beta is -1.*0 or more"):
+        ElasticNet(beta=-1)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01, 2.0])
+def test_no_point_of_an_elastic_net_is_nearer_than_the_projection(beta):
+    """In a convex set, u is nearest to v where ⟨v - u, w - u⟩ ≤ 0 for every w in it."""
+    x, space = images(COLOUR), ElasticNet(0.4, beta=beta)
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    u, random = space.project(x, v), draws()
+    for _ in range(20):
+        w = space.project(x, u + space.draw(x, random))
+        assert ((v - u) * (w - u)).flatten(1).sum(1).max() <= 1e-3
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01, 2.0])
+def test_no_step_in_an_elastic_net_is_steeper_than_the_steepest(beta):
+    x, space = images(COLOUR), ElasticNet(beta=beta)
+    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    step, random = space.steepest(x, space.zeros(x), gradient), draws()
+    assert torch.allclose(space.distance(x, step), torch.ones(len(x)), atol=1e-4)
+    best = (gradient * step).flatten(1).sum(1)
+    other = ElasticNet(1.0, beta, box=(-9.0, 9.0))
+    for _ in range(20):
+        near = other.project(x, step + 0.1 * other.draw(x, random))
+        assert ((gradient * near).flatten(1).sum(1) >= best - 1e-3).all()

@@ -9,7 +9,7 @@ from sparring.geometry import clip, squared_norm
 from sparring.losses import Point
 from sparring.penalised import repriced
 from sparring.problem import Gradients
-from sparring.spaces import L1, L2, ball
+from sparring.spaces import L1, L2, ElasticNet, ball
 from sparring.types import Delta, PerSample
 
 
@@ -18,8 +18,8 @@ class EAD(GradientAttack):
     """Minimise c·max(margin, 0) + ‖δ‖₂² + β·‖δ‖₁ by iterative shrinkage; find c for each sample by bisection.
 
     It minimises the distance: eps does not bound the search. In `L1()` the point of least L1 norm is kept, which is the
-    paper's L1 rule, and in `L2()` that of least L2 norm. There is no space yet for its EN rule, which keeps that of
-    least ‖δ‖₂² + β·‖δ‖₁.
+    paper's L1 rule, in `ElasticNet(beta=…)` that of least ‖δ‖₂² + β·‖δ‖₁, its EN rule, and in `L2()` that of least L2
+    norm.
 
     Reference: Chen, Sharma, Zhang, Yi & Hsieh, "EAD: elastic-net attacks to deep neural networks via adversarial
     examples", AAAI 2018, arXiv:1709.04114, algorithm 1.
@@ -30,7 +30,7 @@ class EAD(GradientAttack):
     searches: int = 9
     """How many values of c."""
     beta: float = 1e-3
-    """The weight of the L1 norm, and what a step takes off every feature, in input units."""
+    """The weight of the L1 norm, and what a step takes off every feature, in input units; in `ElasticNet`, its own."""
     rate: float = 0.01
     """The first step size; it falls to 0 as a square root."""
     first_weight: float = 1e-3
@@ -39,7 +39,11 @@ class EAD(GradientAttack):
     """Whether to look ahead as FISTA does; the points looked ahead at are the candidates then."""
 
     def search(self, p: Gradients, /) -> Delta:
-        space = ball(p.space, self, L1, L2)
+        space, beta = p.space, self.beta
+        if isinstance(space, ElasticNet):
+            beta = space.beta
+        else:
+            ball(space, self, L1, L2)
         low, high = (bound - p.x for bound in space.box)
 
         def loss(at: Point) -> PerSample:
@@ -55,7 +59,7 @@ class EAD(GradientAttack):
                 reply = p.gradient(ahead, loss)
                 met = met | reply.met
                 moved = ahead - self.rate * (1 - t / self.steps) ** 0.5 * reply.gradient
-                shrunk = moved.sign() * (moved.abs() - self.beta).clamp_min(0)
+                shrunk = moved.sign() * (moved.abs() - beta).clamp_min(0)
                 before, delta = delta, clip(shrunk, low, high)
                 # Looking ahead out of the box would waste the query: what the model sees there is another point.
                 ahead = clip(delta + t / (t + 3) * (delta - before), low, high) if self.accelerated else delta

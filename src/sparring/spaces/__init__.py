@@ -3,6 +3,7 @@
 from sparring.spaces.balls import L0, L1, L2, Ball, Linf, ball
 from sparring.spaces.base import Space
 from sparring.spaces.colour import Hue, Recolour
+from sparring.spaces.elastic_net import ElasticNet
 from sparring.spaces.flow import Elastic, Flow
 from sparring.spaces.motions import Rotation
 from sparring.spaces.patches import Frame, Patch
@@ -19,6 +20,7 @@ __all__ = [
     "Ball",
     "ColourDifference",
     "Elastic",
+    "ElasticNet",
     "Flow",
     "Frame",
     "Hue",
