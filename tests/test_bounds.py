@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparring.bounds import around, best_margins, bounds, hold, margins, propagate, trace, worst_logits
+from sparring.bounds import around, best_margins, bounds, chord_slopes, hold, margins, propagate, trace, worst_logits
+from sparring.bounds.crown import least
+from sparring.bounds.intervals import interval
 from sparring.errors import ModelError
 from sparring.geometry import dual
 
@@ -310,3 +312,73 @@ def test_linear_bounds_can_be_trained_by():
     assert tight.sum() < loose.sum()
     F.cross_entropy(tight, y).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"stride": (2, 1), "padding": (1, 2)}, {"dilation": 2, "padding": 1}, {"bias": False}, {"groups": 2}]
+)
+def test_a_value_of_a_convolution_is_bounded_by_its_kernel_as_by_a_weight_of_one(settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, (3, 2), **settings)
+        model = nn.Sequential(first, nn.ReLU(), last, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).double()
+        x = torch.rand(3, 2, 7, 8, dtype=torch.double)
+        model(x)
+    model.requires_grad_(False)
+    tape, ball = trace(model, x), region(x, 0.1)
+    held = hold(tape, ball, linear=True, unit=2**-24)
+    step = tape.steps[3]
+    assert step.name == "conv2d"
+    size = step.shape[1:].numel()
+    one = torch.eye(size, dtype=torch.double).reshape(size, 1, *step.shape[1:]).expand(size, 3, *step.shape[1:])
+    low, high = (end.flatten(1) for end in held.ends[3])
+    both = least(tape, ball, held.ends, 3, one, errors=held.errors, twice=True)
+    wrong = held.errors[3]
+    down, up = (end.flatten(1) for end in interval(step, [held.ends[2]]))
+    crossing = (low < 0) & (high > 0)
+    assert crossing.any()
+    torch.testing.assert_close(low[crossing], both[:size].T.maximum(down - wrong.flatten(1))[crossing])
+    torch.testing.assert_close(high[crossing], -both[size:].T.maximum(-up - wrong.flatten(1))[crossing])
+
+
+def test_with_chords_the_bound_is_that_of_wong_and_kolter():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Linear(6, 20).double(), nn.Linear(20, 4).double()
+        x = torch.rand(5, 6, dtype=torch.double)
+    model = nn.Sequential(first, nn.ReLU(), last).requires_grad_(False)
+    eps, y = 0.1, model(x).argmax(1)
+    ball = around(x, torch.full((5,), eps, dtype=torch.double), math.inf, (-9.0, 9.0))
+    tape = trace(model, x)
+    held = hold(tape, ball, linear=True, chords=True)
+    found = margins(tape, ball, held, y, chord_slopes(tape, held))
+    middle, reach = first(x), eps * first.weight.abs().sum(1)
+    low, high = middle - reach, middle + reach
+    share = torch.where(low >= 0, 1.0, torch.where(high <= 0, 0.0, high / (high - low)))
+    for i in range(5):
+        for other in range(4):
+            back = last.weight[y[i]] - last.weight[other]
+            slope = back * share[i]  # the authors' ν, one layer down
+            added = last.bias[y[i]] - last.bias[other] + slope @ first.bias
+            crossing = (low[i] < 0) & (high[i] > 0)
+            lost = (back.clamp(max=0) * share[i] * low[i])[crossing].sum()  # of the line above the bend
+            least_lead = slope @ first.weight @ x[i] + added - lost - eps * (slope @ first.weight).abs().sum()
+            torch.testing.assert_close(found[i, other], least_lead)
+
+
+@pytest.mark.parametrize("name", ["residual", "attention"])
+def test_what_is_known_of_some_samples_is_kept_and_only_narrowed(name):
+    model, x = net(name)
+    model, x = model.double(), x.double()
+    tape, ball = trace(model, x), region(x, 0.05)
+    loose, tight = (hold(tape, ball, linear=linear) for linear in (False, True))
+    some = torch.tensor([0, 3])
+    part = trace(model, x[some])
+    kept = loose.at(tape, some)
+    bare = hold(part, region(x[some], 0.05), linear=False)
+    for step, (low, high), (down, up) in zip(part.steps, kept.ends, bare.ends, strict=True):
+        assert low.shape == step.shape
+        torch.testing.assert_close((low, high), (down, up))
+    again = hold(part, region(x[some], 0.05), linear=True, known=kept)
+    for (low, high), (down, up) in zip(again.ends, tight.at(tape, some).ends, strict=True):
+        torch.testing.assert_close((low, high), (down, up))

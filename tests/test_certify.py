@@ -17,7 +17,7 @@ from sparring.spaces import L0, L1, L2, Linf
 from sparring.threat import ThreatModel
 
 SPACES = {1: L1, 2: L2, math.inf: Linf}
-METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown", "auto")
+METHODS = ("ibp", "crown-ibp", "fast-lin", "crown", "alpha-crown", "auto")
 
 
 @pytest.mark.parametrize("p", SPACES)
@@ -113,6 +113,29 @@ def test_a_sample_is_certified_whatever_batch_it_is_in():
     other = certify(model, x.flip(0), y.flip(0), Linf(0.03), batch_size=5)
     assert torch.equal(one.certified, other.certified.flip(0))
     assert one.method == other.method[::-1]
+
+
+def test_a_cascade_proves_what_any_of_its_stages_proves_and_says_which_did():
+    model, x = mlp(), inputs(40, spread=0.9)
+    y = model(x).argmax(1)
+    alone = [certify(model, x, y, Linf(0.03), method=method) for method in METHODS[:-1]]
+    whole = certify(model, x, y, Linf(0.03))
+    assert torch.equal(whole.certified, torch.stack([one.certified for one in alone]).any(0))
+    assert (whole.margin >= alone[-1].margin - 1e-6)[~whole.certified].all()
+    for i, name in enumerate(whole.method):
+        assert name == "open" or alone[METHODS.index(name)].certified[i] or name == "alpha-crown"
+
+
+def test_what_an_attack_broke_is_spared_the_dearest_proof_and_no_other():
+    model, x = mlp(), inputs(24, spread=0.9)
+    y = model(x).argmax(1)
+    free = certify(model, x, y, Linf(0.03))
+    spared = certify(model, x, y, Linf(0.03), broken=torch.ones(24, dtype=torch.bool))
+    change = {"open": "broken", "alpha-crown": "broken"}
+    assert "open" in free.method
+    assert spared.method == tuple(change.get(name, name) for name in free.method)
+    with pytest.raises(InputError, match="give one value for each of 24 samples"):
+        certify(model, x, y, Linf(0.03), broken=torch.ones(3, dtype=torch.bool))
 
 
 def test_wrong_samples_are_never_certified_and_the_model_is_left_as_it_was():

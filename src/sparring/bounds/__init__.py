@@ -4,7 +4,7 @@ from sparring.bounds.alpha import best_margins
 from sparring.bounds.intervals import Interval, affine, propagate
 from sparring.bounds.regions import Region, around
 from sparring.bounds.tape import Tape, trace
-from sparring.bounds.tighten import Held, hold, margins
+from sparring.bounds.tighten import Held, chord_slopes, hold, margins
 from sparring.bounds.worst import bounds, least_margins, worst_logits
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "around",
     "best_margins",
     "bounds",
+    "chord_slopes",
     "hold",
     "least_margins",
     "margins",

@@ -8,7 +8,7 @@ value of their own; the intervals before it stay those of CROWN.
 import torch
 from torch import Tensor
 
-from sparring.bounds.curves import piece
+from sparring.bounds.curves import BENT, piece
 from sparring.bounds.regions import Region
 from sparring.bounds.tape import Tape
 from sparring.bounds.tighten import Held, margins
@@ -41,7 +41,7 @@ def _starts(tape: Tape, held: Held, classes: int) -> dict[int, Tensor]:
     """The slopes that CROWN takes, once for each class."""
     found: dict[int, Tensor] = {}
     for index, step in enumerate(tape.steps):
-        if step.name in {"relu", "leaky_relu"}:
+        if step.name in BENT:
             low, high = held.ends[step.inputs[0]]
             if bool(((low < 0) & (high > 0)).any()):
                 slope = torch.where(high > -low, 1.0, piece(step)).to(low.dtype)

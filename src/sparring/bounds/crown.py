@@ -26,6 +26,8 @@ RESHAPES = IDENTITIES | frozenset({"view", "reshape", "flatten", "unflatten", "s
 """Steps that leave values in their order."""
 SCALES = frozenset({"add", "sub", "rsub", "neg", "mul", "div", "batch_norm"})
 """Steps of one input whose values do not meet."""
+CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+"""The arguments of a convolution, in torch's order; a linear layer has the first three."""
 Slopes = Mapping[int, Tensor]
 """For some bent steps, the slopes of their lower lines where these may be chosen, in [0, 1] between the two pieces."""
 
@@ -85,8 +87,7 @@ def transposed(step: Step, weight: Tensor, before: Sequence[Interval]) -> tuple[
     """The weights on an affine step's inputs, and the products with what it adds."""
     zeros = [torch.zeros_like(low) for low, _ in before]
     if step.name in {"linear", "conv2d"} and len(zeros) == 1:
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        given: dict[str, Any] = dict(zip(names, step.args, strict=False)) | dict(step.kwargs)
+        given: dict[str, Any] = dict(zip(CONVOLUTION, step.args, strict=False)) | dict(step.kwargs)
         matrix, bias = cast(Tensor, given["weight"]), cast("Tensor | None", given.get("bias"))
         shape = (-1, 1, 1) if step.name == "conv2d" else (-1,)
         offset = weight * (0.0 if bias is None else bias.reshape(shape))

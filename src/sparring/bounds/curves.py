@@ -17,6 +17,8 @@ from torch import Tensor
 from sparring.bounds.tape import Step
 from sparring.errors import ModelError
 
+BENT = frozenset({"relu", "leaky_relu"})
+"""Curves of two straight pieces, whose lower line may have any slope between theirs."""
 GRID = 24
 """Cells of the grid on which a smooth curve is held against its chord."""
 BENDS = {"sigmoid": 0.0963, "tanh": 0.7699, "gelu": 1.13, "silu": 0.5, "softplus": 0.25, "elu": 1.0}
@@ -51,7 +53,7 @@ def curve_interval(step: Step, low: Tensor, high: Tensor) -> tuple[Tensor, Tenso
 
 def lines(step: Step, low: Tensor, high: Tensor) -> Lines:
     """Lines that hold the curve over [low, high]."""
-    if step.name in {"relu", "leaky_relu"}:
+    if step.name in BENT:
         return _bent(step, low, high)
     width = high - low
     point = width <= 1e-9

@@ -20,7 +20,7 @@ class Certificate:
     margin: PerSample
     """The least lead of the label that was proven; negative where nothing follows."""
     method: tuple[str, ...]
-    """For each sample what settled it, or `wrong`, or `open`."""
+    """For each sample what settled it; or `wrong`, `open`, or `broken`: by an attack, so that no more was tried."""
 
     @property
     def accuracy(self) -> float:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor
 
-from sparring.bounds import around, best_margins, hold, least_margins, margins, trace
+from sparring.bounds import Held, Tape, around, best_margins, chord_slopes, hold, least_margins, margins, trace
 from sparring.certify.certificate import Certificate, joined
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted, Untargeted
@@ -16,12 +17,17 @@ from sparring.inputs import check
 from sparring.models import Model
 from sparring.spaces import L1, L2, Ball, Linf, Space
 from sparring.threat import ThreatModel, as_threat
-from sparring.types import Batch, Labels, PerSample
+from sparring.types import Batch, Labels, Logits, Mask, PerSample
 
-Method: TypeAlias = Literal["auto", "ibp", "crown-ibp", "crown", "alpha-crown"]
-"""How to bound, from the cheapest to the tightest; α-CROWN begins with CROWN's bounds."""
-CASCADE: tuple[Method, ...] = ("ibp", "crown-ibp", "alpha-crown")
-"""What `auto` tries in turn, each on what those before left open."""
+Method: TypeAlias = Literal["auto", "ibp", "crown-ibp", "fast-lin", "crown", "alpha-crown"]
+"""How to bound, from the cheapest to the tightest; fast-lin is CROWN with the slopes of Wong & Kolter."""
+STAGES: dict[Method, tuple[Method, ...]] = {
+    "auto": ("ibp", "crown-ibp", "crown", "fast-lin", "alpha-crown"),
+    "alpha-crown": ("crown", "alpha-crown"),
+}
+"""What a method tries in turn, each on what those before left open and from what they found; others are one stage."""
+LINEAR = {"fast-lin", "crown"}
+"""Stages that bound by lines what lies before a bend, too."""
 Watch: TypeAlias = Callable[[int, int], object]
 """Told how many samples are done, and of how many."""
 SLACK = 2e-6
@@ -39,13 +45,15 @@ def certify(
     method: Method = "auto",
     batch_size: int = 16,
     steps: int = 30,
+    broken: Mask | None = None,
     progress: Watch | None = None,
 ) -> Certificate:
     """Prove for each sample, where it can be, that no input of the threat's space is taken for another class.
 
     Bounds hold for what the model computes, not only for exact arithmetic: they are taken in float64 and allow for the
     rounding of every step in the precision of the model's weights (TF32 where a GPU may use it). `steps` are those of
-    α-CROWN. The model is certified in evaluation mode. The batch decides about time and memory alone.
+    α-CROWN, which is spared what an attack is known to have `broken`: nothing can be proven of it. The model is
+    certified in evaluation mode. The batch decides about time and memory alone.
 
     Raises InputError for a threat other than a ball of Linf, L2 or L1 with an eps and a goal of one class, and
     ModelError where the model has a step of which no bound is known.
@@ -56,10 +64,14 @@ def certify(
     space = _ball(threat)
     x, y = check(x, y, space)
     space = space.bind(x)
+    if broken is None:
+        broken = torch.zeros_like(y, dtype=torch.bool)
+    if broken.shape != y.shape:
+        raise InputError(f"broken is of shape {tuple(broken.shape)}; give one value for each of {len(y)} samples")
     parts: list[Certificate] = []
     with frozen(model):
         for some in torch.arange(len(x), device=x.device).split(batch_size):
-            parts.append(_batch(model, x[some], y[some], threat, space.at(some), method, steps))
+            parts.append(_batch(model, x[some], y[some], threat, space.at(some), method, steps, broken[some]))
             if progress:
                 progress(int(some[-1]) + 1, len(x))
     if not parts:
@@ -68,9 +80,16 @@ def certify(
 
 
 def _batch(
-    model: Model, x: Batch, y: Labels, threat: ThreatModel, space: Ball, method: Method, steps: int
+    model: Model,
+    x: Batch,
+    y: Labels,
+    threat: ThreatModel,
+    space: Ball,
+    method: Method,
+    steps: int,
+    broken: Mask,
 ) -> Certificate:
-    """One batch: every method in turn, on those samples that are right and still open."""
+    """One batch: every stage in turn, on those samples that are right and still open."""
     with torch.no_grad():
         logits = model(x)
         if not torch.allclose(logits, model(x), rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
@@ -79,53 +98,69 @@ def _batch(
                 "will: fix its randomness, or certify it by smoothing"
             )
     label = logits.argmax(1)
-    applies = threat.goal.applies(y)
+    asked = (label == y) & threat.goal.applies(y)
     lead = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     by = ["wrong" if wrong else "open" for wrong in (label != y).tolist()]
-    for name in CASCADE if method == "auto" else (method,):
-        left = ((label == y) & applies & (lead <= 0)).nonzero().squeeze(1)
+    left, known = asked.nonzero().squeeze(1), None
+    for stage in STAGES.get(method, (method,)):
+        if stage == "alpha-crown":
+            for i in left[broken[left]].tolist():
+                by[i] = "broken"
+            left, known = _kept(left, known, ~broken[left])
         if not len(left):
             break
-        eps = space.eps[left] if isinstance(space.eps, Tensor) else x.new_full((len(left),), cast(float, space.eps))
-        box = space.at(left).box
-        for found, bound in least_leads(model, x[left], y[left], eps, space.p, box, threat, name, steps):
-            lead[left] = torch.maximum(lead[left], bound)
-            for i, value in zip(left.tolist(), bound.tolist(), strict=True):
-                by[i] = found if by[i] == "open" and value > 0 else by[i]
-    sure = (label == y) & applies & (lead > 0)
+        known = _bounded(model, x[left], y[left], space.at(left), stage, known, steps)
+        bound = _lead(known.margins, y[left], threat)
+        lead[left] = torch.maximum(lead[left], bound)
+        for i in left[bound > 0].tolist():
+            by[i] = stage
+        left, known = _kept(left, known, bound <= 0)
+    sure = asked & (lead > 0)
     size = torch.as_tensor(cast("float | Tensor", space.eps)).to(x)
     return Certificate(label, sure, torch.where(sure, size, 0.0).to(x.dtype), lead.to(x.dtype), tuple(by))
 
 
-def least_leads(
-    model: Model,
-    x: Batch,
-    y: Labels,
-    eps: PerSample,
-    p: float,
-    box: tuple[float | Tensor, float | Tensor],
-    threat: ThreatModel,
-    method: Method,
-    steps: int = 30,
-) -> list[tuple[str, PerSample]]:
-    """Lower bounds of the label's lead, over the space a little widened, by a method and by those on the way to it."""
+@dataclass(frozen=True)
+class Known:
+    """What the stages so far found of some samples: intervals of every step, and least leads over every class."""
+
+    tape: Tape
+    held: Held
+    margins: Logits
+
+
+def _kept(left: Tensor, known: Known | None, some: Mask) -> tuple[Tensor, Known | None]:
+    """Some of the samples that are left, and what is known of those."""
+    if known is None or bool(some.all()):
+        return left[some], known
+    return left[some], replace(
+        known, held=known.held.at(known.tape, some.nonzero().squeeze(1)), margins=known.margins[some]
+    )
+
+
+def _bounded(model: Model, x: Batch, y: Labels, space: Ball, stage: Method, known: Known | None, steps: int) -> Known:
+    """What a stage finds, over the space a little widened, beyond what is known."""
     with torch.no_grad():
-        tape = trace(model, x)
-        unit = _unit(model, x)
-        tape, wide = tape.to(torch.float64), x.double()
-        low, high = (bound.double() if isinstance(bound, Tensor) else bound for bound in box)
-        region = around(wide, eps.double() * (1 + SLACK) + 1e-7, p, (low - SLACK, high + SLACK))
-        held = hold(tape, region, linear=method in {"crown", "alpha-crown"}, unit=unit)
-        found = {method.removeprefix("alpha-"): least_margins(tape, held.ends, y, held.errors)}
-        if method != "ibp":
-            name = method.removeprefix("alpha-")
-            found[name] = torch.maximum(found[name], margins(tape, region, held, y))
-        if method == "alpha-crown":
-            found[method] = best_margins(tape, region, held, y, steps=steps)
+        eps = space.eps if isinstance(space.eps, Tensor) else x.new_full((len(x),), cast(float, space.eps))
+        tape, unit = trace(model, x).to(torch.float64), _unit(model, x)
+        low, high = (bound.double() if isinstance(bound, Tensor) else bound for bound in space.box)
+        region = around(x.double(), eps.double() * (1 + SLACK) + 1e-7, space.p, (low - SLACK, high + SLACK))
+        before = None if known is None else known.held
+        if stage == "alpha-crown" and before is not None:
+            held, found = before, best_margins(tape, region, before, y, steps=steps)
+        else:
+            held = hold(tape, region, linear=stage in LINEAR, unit=unit, chords=stage == "fast-lin", known=before)
+            found = least_margins(tape, held.ends, y, held.errors)
+        if stage in {"crown-ibp", "crown", "fast-lin"}:
+            slopes = chord_slopes(tape, held) if stage == "fast-lin" else None
+            found = torch.maximum(found, margins(tape, region, held, y, slopes))
+        return Known(tape, held, found if known is None else torch.maximum(found, known.margins))
+
+
+def _lead(bound: Logits, y: Labels, threat: ThreatModel) -> PerSample:
+    """The least lead that matters: over the class that is wanted, or over every other one."""
     named = _goal(threat).label if isinstance(threat.goal, Targeted) else None
-    if named is not None:
-        return [(name, bound[:, cast(int, named)]) for name, bound in found.items()]
-    return [(name, bound.scatter(1, y[:, None], torch.inf).amin(1)) for name, bound in found.items()]
+    return bound.scatter(1, y[:, None], torch.inf).amin(1) if named is None else bound[:, cast(int, named)]
 
 
 def _ball(threat: ThreatModel) -> Ball:

@@ -23,7 +23,7 @@ def certify(
     ],
     threat: Annotated[str, typer.Option("--threat", "-t", help="linf:8/255, l2:0.5, l1:12")],
     method: Annotated[
-        str, typer.Option("--method", "-m", help="auto, ibp, crown-ibp, crown, alpha-crown or smoothing")
+        str, typer.Option("--method", "-m", help="auto, ibp, crown-ibp, fast-lin, crown, alpha-crown or smoothing")
     ] = "auto",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the rows; one of an `evaluate` gets its bracket")

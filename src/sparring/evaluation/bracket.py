@@ -65,13 +65,18 @@ def bracket(
     x: Batch,
     y: Labels,
     ids: Labels,
+    fallen: Int[np.ndarray, " m"],
     threat: ThreatModel,
     method: Method,
     store: Store,
     world: World,
     device: torch.device,
 ) -> Bracket:
-    """Certify samples, and keep in the store what is done; of several processes the first does it."""
+    """Certify samples, and keep in the store what is done; of several processes the first does it.
+
+    Those whose ids have `fallen` are tried too, so that a proof and an attack can contradict each other, but for the
+    dearest method.
+    """
     while world.rank != 0:
         kept = _kept(store, method)
         if kept.done:
@@ -79,11 +84,12 @@ def bracket(
         time.sleep(PATIENCE)
     kept = _kept(store, method)
     left = torch.tensor([i for i, one in enumerate(ids.tolist()) if one not in kept.by], dtype=torch.long)
-    space = threat.space.bind(x)
+    space, broken = threat.space.bind(x), torch.from_numpy(np.isin(ids.cpu().numpy(), fallen))
     for some in left.split(CHUNK) if len(left) and not kept.refused else ():
         question = ThreatModel(space.at(some), threat.goal, threat.access, threat.queries)
         try:
-            found = certify(model, x[some].to(device), y[some].to(device), question, method=method)
+            sent = x[some].to(device), y[some].to(device)
+            found = certify(model, *sent, question, method=method, broken=broken[some].to(device))
         except (InputError, ModelError) as error:
             kept.refused = str(error)
             break

@@ -65,7 +65,8 @@ def evaluate(
 ) -> Verdict:
     """Attack the model on every sample, and report how often it stays right.
 
-    `model` maps a batch to logits; of one that only answers, as an `Endpoint` does, no more is asked than it gives.
+    `model` maps a batch to logits; of one that only answers, as an `Endpoint` does, no more is asked
+    than it gives, and one that may reject (`Guarded`) has to be wrong without rejecting.
     `data` is `(x, y)`, `(x, y, ids)`, a Dataset, a DataLoader that does not shuffle, or the address of one; inputs lie
     in the threat's box. `plan` is a plan's name, an attack, several, or a mapping from names to attacks; a limit of
     queries holds for each attack on its own. `curve` adds a search for the smallest
@@ -142,7 +143,8 @@ def evaluate(
     some = torch.from_numpy(np.isin(samples.ids.cpu().numpy(), verdict.tally.ids)).to(samples.x.device)
     asked = replace(question, space=question.space.at(some.nonzero().squeeze(1)))
     chosen = samples.x[some], samples.y[some], samples.ids[some]
-    return verdict.between(bracket(judged, *chosen, asked, certify, kept, world, where))
+    fallen = verdict.tally.ids[verdict.tally.broken]
+    return verdict.between(bracket(judged, *chosen, fallen, asked, certify, kept, world, where))
 
 
 def _enter(
