@@ -15,6 +15,8 @@ from sparring.attacks import (
     fit_advgan_plus,
     fit_gap,
     fit_gap_universal,
+    fit_ltp,
+    fit_ttp,
     fit_uap,
     fit_universal,
 )
@@ -41,6 +43,8 @@ def fits(features: nn.Module):
         "advgan-plus": lambda m, d, t, **how: fit_advgan_plus(m, d, t, features, width=4, noise=2, **how),
         "gap": lambda m, d, t, **how: fit_gap(m, d, t, width=4, **how),
         "gap-universal": lambda m, d, t, **how: fit_gap_universal(m, d, t, width=4, **how),
+        "ltp": lambda m, d, t, **how: fit_ltp(m, d, t, features, width=4, **how),
+        "ttp": lambda m, d, t, **how: fit_ttp(m, d, t, inputs(3, SHAPE), width=4, **how),
         "universal": fit_universal,
         "uap": lambda m, d, t, **how: fit_uap(m, d, t, DeepFool(steps=5), **how),
     }
@@ -99,6 +103,28 @@ def test_a_generator_fools_digits_that_it_has_not_seen_with_one_look_each():
     assert found.success.float().mean() > 0.6
     assert (found.forwards <= 2).all()
     assert (found.backwards == 0).all()
+
+
+def test_a_generator_of_the_wanted_answers_takes_images_to_the_class_of_the_samples():
+    model, x, y = problem(96)
+    samples = x[y == y[0]]
+    threat = ThreatModel(Linf(0.4), Targeted(int(y[0])))
+    attack = fit_ttp(model, (x, y), threat, samples, epochs=12, batch_size=16, width=4, rate=5e-3)
+    found = attack(model, x, torch.full_like(y, int(y[0])), threat)
+    assert len(samples) < 0.4 * len(x)
+    assert found.success.float().mean() > 0.7
+    with pytest.raises(InputError, match="no samples of the wanted class"):
+        fit_ttp(model, (x, y), threat, samples[:0])
+
+
+def test_a_generator_that_moves_features_moves_them_farther_than_noise_does():
+    model, x, y = problem(96)
+    layers = model[:3]
+    attack = fit_ltp(model, (x, y), Linf(EPS), layers, epochs=8, batch_size=16, width=4, rate=5e-3)
+    made = attack.perturb(model, x, y, Linf(EPS))
+    noise = x + EPS * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()
+    moved, shaken = ((layers(there) - layers(x)).square().sum(1).mean() for there in (made, noise))
+    assert moved > 1.5 * shaken
 
 
 @pytest.mark.slow

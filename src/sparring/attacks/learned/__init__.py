@@ -6,6 +6,7 @@ from sparring.attacks.learned.extraction import fit_knockoff, fit_substitute
 from sparring.attacks.learned.gap import fit_gap, fit_gap_universal
 from sparring.attacks.learned.generated import Generated
 from sparring.attacks.learned.latent import TREMBA
+from sparring.attacks.learned.matched import fit_ltp, fit_ttp
 from sparring.attacks.learned.networks import Decoder, Residual
 from sparring.attacks.learned.objectives import Clipped, log_cross_entropy
 from sparring.attacks.learned.patch import Sticker, fit_patch
@@ -29,8 +30,10 @@ __all__ = [
     "fit_gap",
     "fit_gap_universal",
     "fit_knockoff",
+    "fit_ltp",
     "fit_patch",
     "fit_substitute",
+    "fit_ttp",
     "fit_uap",
     "fit_universal",
     "log_cross_entropy",

@@ -1,6 +1,7 @@
-"""What AdvGAN, AdvGAN++ and GAP have in common: a generator, and what one batch teaches it."""
+"""What AdvGAN, AdvGAN++, GAP, LTP and TTP have in common: a generator, and what one batch teaches it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -34,6 +35,8 @@ class Generative(Recipe["Generating"]):
     features: Features | None = field(default=None, repr=False)
     surrogate: nn.Module | None = field(default=None, repr=False)
     distil_first: int = 0
+    contrast: Callable[[Batch, Batch, Logits], Tensor] | None = field(default=None, repr=False)
+    """In place of `loss`, a value of the images, of what is made of them, and of the model's answer to that."""
 
     def start(self, task: Task) -> "Generating":
         return Generating(self, task)
@@ -68,7 +71,9 @@ class Generating(Learner):
             real, made = self.discriminator(x), self.discriminator(fake.detach())
             self._descend("discriminator", (real - 1).square().mean() + made.square().mean())  # least squares, as there
         out = self._judge(fake)
-        loss = self.how.loss(Point(delta, out, goal)).mean()
+        loss = (
+            self.how.loss(Point(delta, out, goal)).mean() if not self.how.contrast else self.how.contrast(x, fake, out)
+        )
         if self.discriminator is not None:
             loss = loss + self.how.gan * (self.discriminator(fake) - 1).square().mean()
         if self.how.hinge:

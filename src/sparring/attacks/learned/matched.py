@@ -1,0 +1,82 @@
+"""LTP and TTP: generators that learn from what a model's layers make of images, not from the loss of one label."""
+
+from typing import Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparring.attacks.learned.fitting import fit
+from sparring.attacks.learned.generated import Features, Generated, generated
+from sparring.attacks.learned.generative import Generative
+from sparring.attacks.learned.recipe import How
+from sparring.batches import Data
+from sparring.errors import InputError
+from sparring.losses import margin
+from sparring.problem import Model
+from sparring.spaces import Space
+from sparring.threat import ThreatModel, as_threat
+from sparring.types import Batch, Logits
+
+
+def fit_ltp(
+    model: Model,
+    data: Data,
+    threat: ThreatModel | Space | str,
+    features: Features,
+    *,
+    width: int = 16,
+    rate: float = 1e-3,
+    **how: Unpack[How],
+) -> Generated:
+    """Fit a generator that moves each image's middle features as far as it can: LTP, made to transfer.
+
+    `features` maps images to what an inner layer makes of them (`model[:6]`, for a sequential model). No label enters.
+    Takes `epochs`, `batch_size`, `seed`, `folder` and `progress` as `How` says; the model is left as it was.
+
+    Reference: Nakka & Salzmann, "Learning transferable adversarial perturbations", NeurIPS 2021: the squared L2
+    distance between the features of the image and of what is made of it.
+    """
+
+    def apart(x: Batch, fake: Batch, out: Logits) -> Tensor:
+        with torch.no_grad():
+            there = features(x)
+        return -(features(fake) - there).square().mean()
+
+    learner, record = fit(Generative(margin, rate, width, contrast=apart), model, data, as_threat(threat), **how)
+    return generated(learner.network, learner.generator, record)
+
+
+def fit_ttp(
+    model: Model,
+    data: Data,
+    threat: ThreatModel | Space | str,
+    samples: Batch,
+    *,
+    width: int = 16,
+    rate: float = 1e-3,
+    **how: Unpack[How],
+) -> Generated:
+    """Fit a generator whose images a model answers as it answers `samples` of the wanted class: TTP, made to transfer.
+
+    It matches distributions over classes, in both directions, of each made image and of a sample drawn for it. The data
+    may be of any classes; their labels decide nothing but the count of who is fooled. The rest as in `fit_ltp`. Raises
+    InputError where there are no samples.
+
+    Reference: Naseer, Khan, Hayat, Khan & Porikli, "On generating transferable targeted perturbations", ICCV 2021,
+    arXiv:2103.14641, section 3. The sum of divergences alone: its terms for augmented copies and for the similarities
+    within a batch, and the smoothing of what the generator makes, are left out.
+    """
+    if len(samples) == 0:
+        raise InputError("there are no samples of the wanted class; give some images that the model names so")
+
+    def alike(x: Batch, fake: Batch, out: Logits) -> Tensor:
+        drawn = samples.to(x)[torch.randint(len(samples), (len(x),)).to(x.device)]
+        with torch.no_grad():
+            wanted = model(drawn).log_softmax(1)
+        made = out.log_softmax(1)
+        there = F.kl_div(made, wanted, reduction="batchmean", log_target=True)
+        return there + F.kl_div(wanted, made, reduction="batchmean", log_target=True)
+
+    learner, record = fit(Generative(margin, rate, width, contrast=alike), model, data, as_threat(threat), **how)
+    return generated(learner.network, learner.generator, record)
