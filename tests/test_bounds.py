@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from sparring.bounds import around, best_margins, bounds, chord_slopes, hold, margins, propagate, trace, worst_logits
 from sparring.bounds.crown import least
-from sparring.bounds.intervals import interval
+from sparring.bounds.intervals import interval, softmax_interval
+from sparring.bounds.mixing import through
+from sparring.bounds.tighten import margin_weights
 from sparring.errors import ModelError
 from sparring.geometry import dual
 
@@ -382,3 +384,40 @@ def test_what_is_known_of_some_samples_is_kept_and_only_narrowed(name):
     again = hold(part, region(x[some], 0.05), linear=True, known=kept)
     for (low, high), (down, up) in zip(again.ends, tight.at(tape, some).ends, strict=True):
         torch.testing.assert_close((low, high), (down, up))
+
+
+@pytest.mark.parametrize("name", ["attention", "norms"])
+def test_lines_through_attention_and_normalisation_are_tighter_than_intervals(name):
+    model, x = net(name)
+    model, x = model.double(), x.double()
+    y = model(x).argmax(1)
+    tape, ball = trace(model, x), region(x, 0.01)
+    loose, tight = (margins(tape, ball, hold(tape, ball, linear=linear), y) for linear in (False, True))
+    loosest = least(
+        tape,
+        ball,
+        hold(tape, ball, linear=False).ends,
+        tape.last,
+        margin_weights(y, 3 + (name == "norms"), x.dtype),
+        deep=False,
+    )
+    assert tight.mean() > loose.mean() > loosest.T.mean()
+
+
+def test_softmax_lies_between_its_lines_and_a_wide_one_keeps_its_interval():
+    random = torch.Generator().manual_seed(0)
+    middle = 2 * torch.randn(3, 4, 5, generator=random, dtype=torch.double)
+    for width in (0.0, 0.3, 3.0, 400.0):
+        low, high = middle - width, middle + width
+        tape = trace(lambda x: x.softmax(-1).sum(1), middle)
+        step, out = tape.steps[1], softmax_interval(low, high, -1)
+        eye = torch.eye(20, dtype=torch.double).reshape(20, 1, 4, 5).expand(20, 3, 4, 5)
+        for sign in (1, -1):
+            (back,), at = through(step, sign * eye, [(low, high)], out)
+            for _ in range(20):
+                z = low + (high - low) * torch.rand(low.shape, generator=random, dtype=torch.double)
+                line = (back * z).flatten(2).sum(2) + at.flatten(2).sum(2)
+                gap = sign * z.softmax(-1).flatten(1).T - line
+                assert (gap >= -1e-12).all()
+            assert width or (gap < 1e-8).all()
+        assert width < 400 or not back.any()

@@ -18,6 +18,7 @@ from torch.nn.grad import conv2d_input
 
 from sparring.bounds.curves import lines
 from sparring.bounds.intervals import Interval, affine
+from sparring.bounds.mixing import through
 from sparring.bounds.names import IDENTITIES, KINKED, SMOOTH
 from sparring.bounds.regions import Region
 from sparring.bounds.tape import Step, Tape
@@ -70,6 +71,8 @@ def least(
         elif deep and step.name == "max_pool2d":
             part, offset = _pooled(step, weight, before[0], ends[index])
             parts = [part]
+        elif deep and (mixed := through(step, weight, before, ends[index])) is not None:
+            parts, offset = mixed
         else:
             low, high = ends[index]
             parts, offset = [], weight.clamp_min(0) * low + weight.clamp_max(0) * high

@@ -174,13 +174,8 @@ def _normalised(groups: Callable[[Step, Tensor], Tensor]) -> Callable[[Step, Seq
     def bound(step: Step, inputs: Sequence[Interval]) -> Interval:
         low, high = (groups(step, end) for end in inputs[0])
         size = low.shape[-1]
-        weight, bias, eps = _norm_settings(step)
-        share = 1 - 1 / size
-        down = share * low - (high.sum(-1, keepdim=True) - high) / size
-        up = share * high - (low.sum(-1, keepdim=True) - low) / size
-        least = torch.where((down <= 0) & (up >= 0), 0.0, torch.minimum(down.abs(), up.abs())).square()
-        most = torch.maximum(down.abs(), up.abs()).square()
-        small, large = ((v.mean(-1, keepdim=True) + eps).sqrt() for v in (least, most))
+        weight, bias, _ = _norm_settings(step)
+        down, up, small, large = deviation(step, low, high)
         limit = (size - 1) ** 0.5  # no value is further than this many deviations from its group's mean
         down = torch.where(down < 0, down / small, down / large).clamp(min=-limit).reshape(step.shape)
         up = torch.where(up > 0, up / small, up / large).clamp(max=limit).reshape(step.shape)
@@ -193,6 +188,17 @@ def _normalised(groups: Callable[[Step, Tensor], Tensor]) -> Callable[[Step, Seq
         return down, up
 
     return bound
+
+
+def deviation(step: Step, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of groups (their values on the last axis): both ends of the centred values, and of their deviation."""
+    share, eps = 1 - 1 / low.shape[-1], _norm_settings(step)[2]
+    down = share * low - (high.sum(-1, keepdim=True) - high) / low.shape[-1]
+    up = share * high - (low.sum(-1, keepdim=True) - low) / low.shape[-1]
+    least = torch.where((down <= 0) & (up >= 0), 0.0, torch.minimum(down.abs(), up.abs())).square()
+    most = torch.maximum(down.abs(), up.abs()).square()
+    small, large = ((value.mean(-1, keepdim=True) + eps).sqrt() for value in (least, most))
+    return down, up, small, large
 
 
 def _norm_settings(step: Step) -> tuple[Tensor | None, Tensor | None, float]:
@@ -211,6 +217,8 @@ def _channel_groups(step: Step, end: Tensor) -> Tensor:
     return end.reshape(len(end), count, -1)
 
 
+NORMS = {"layer_norm": _layer_groups, "group_norm": _channel_groups}
+"""Normalisations by a deviation of the values themselves, and how they group these."""
 MIXTURES: dict[str, Callable[[Step, Sequence[Interval]], Interval]] = {
     "mul": _product,
     "div": _quotient,
@@ -219,7 +227,6 @@ MIXTURES: dict[str, Callable[[Step, Sequence[Interval]], Interval]] = {
     "mm": _matmul,
     "softmax": _softmax,
     "scaled_dot_product_attention": _attention,
-    "layer_norm": _normalised(_layer_groups),
-    "group_norm": _normalised(_channel_groups),
+    **{name: _normalised(groups) for name, groups in NORMS.items()},
 }
-"""Steps that mix several uncertain values; they have intervals alone."""
+"""Steps that mix several uncertain values."""

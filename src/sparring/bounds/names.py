@@ -33,7 +33,7 @@ KINKED = _named("relu leaky_relu relu6 hardtanh clamp clip hardsigmoid abs")
 SMOOTH = _named("sigmoid tanh gelu silu softplus elu")
 MAXIMA = _named("max_pool1d max_pool2d adaptive_max_pool2d amax")
 MIXED = _named("softmax layer_norm group_norm scaled_dot_product_attention square pow exp")
-"""Steps with an interval and no linear bounds."""
+"""Steps that mix values, or bend; some have lines as well (see `mixing`)."""
 KNOWN = SHAPES | IDENTITIES | FACTORS | SUMS | KINKED | SMOOTH | MAXIMA | MIXED | {"batch_norm", "input"}
 SIZES = _named(
     "shape size dim ndim dtype device numel nelement stride is_contiguous len is_floating_point is_cuda layout "
