@@ -31,6 +31,19 @@ def test():
         return x, make()(x).argmax(1)
 """
 
+LEVEL = """
+def level():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    net[1].bias.data = -net[1].weight.data.sum(1) / 2
+    return net
+
+def sides():
+    x = torch.rand(20, 1, 3, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return x, level()(x).argmax(1)
+"""
+
 
 def run(*arguments: str):
     done = CliRunner().invoke(app, [*arguments, "--quiet"])
@@ -139,6 +152,29 @@ def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monk
     assert "certificates of another question" in refused.output
     fresh = ("evaluate", *question, "--plan", "quick", "--fresh", "--certify", "crown")
     assert "proven" in run(*fresh)
+
+
+def test_the_command_spares_what_a_quick_attack_broke_and_doubts_a_proof_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET + LEVEL)
+    asked = ("certify", "net.py:level", "-d", "net.py:sides", "-t", "linf:0.1")
+    found = json.loads(run(*asked, "-o", "one", "--json"))
+    rows = list(csv.DictReader((tmp_path / "one" / "certificates" / "rows.csv").read_text().splitlines()))
+    assert {"broken"} < {row["method"] for row in rows}
+    assert found["contradicted"] == 0
+    from sparring.cli import proving
+
+    real = proving.certify
+
+    def careless(*given, **settings):
+        done = real(*given, **settings)
+        return replace(done, certified=torch.ones_like(done.certified))
+
+    monkeypatch.setattr(proving, "certify", careless)
+    said = run(*asked, "-o", "two")
+    broken = sum(row["method"] == "broken" for row in rows)
+    assert f"DOUBT: {broken} samples are certified and yet broken" in said
+    assert json.loads((tmp_path / "two" / "certificates" / "certified.json").read_text())["certified_accuracy"] < 1
 
 
 @pytest.mark.slow

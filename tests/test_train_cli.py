@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from sparring import InputError, ModelError
 from sparring.attacks import FGSM, PGD
 from sparring.cli import app
-from sparring.cli.recipes import augments, average, risk, risks
-from sparring.defend import AWP, EMA, NFGSM, SAM, SWA, AdversarialRisk, Crop, Flip, FreeAT, Gaussian, Trades
+from sparring.cli.recipes import augments, average, described, risk, risks
+from sparring.defend import AWP, EMA, NFGSM, SAM, SWA, AdversarialRisk, Crop, CrownIBP, Flip, FreeAT, Gaussian, Trades
 from sparring.models.load import load
 from sparring.threat import as_threat
 from trained import fragile
@@ -69,6 +69,35 @@ def test_a_training_ends_in_weights_a_verdict_and_a_card(here: Path):
     assert (here / "out" / "verdict" / "report.html").is_file()
 
 
+def test_a_training_by_bounds_ends_in_a_certificate(here: Path):
+    words = (*USUAL, "--out", "out", "-r", "crown-ibp", "-s", "hold=0", "-s", "warm=0.02")
+    done = typed(*words, "--json")
+    assert done.exit_code == 0, done.output
+    card = json.loads(done.stdout)
+    assert 0.2 < card["certified"]["accuracy"] <= card["attacked"]["accuracy"]
+    assert sum(card["certified"]["by"].values()) == round(40 * card["certified"]["accuracy"])
+    assert card["certified"]["interval"][0] < card["certified"]["accuracy"] <= card["certified"]["interval"][1]
+    assert "certified, at least" in (here / "out" / "card.html").read_text()
+    assert "linear=1" in card["training"]["risk"]
+    shown = " ".join(typed(*words).output.split())
+    assert "certified accuracy" in shown
+    assert "of the model" in shown
+
+
+def test_a_training_among_noise_ends_in_a_certificate_of_the_smoothed_model(here: Path):
+    words = (*USUAL, "--out", "out", "-r", "gaussian", "-s", "sigma=0.1", "-t", "l2:0.05")
+    card = json.loads(typed(*words, "--json").stdout)
+    assert card["certified"]["by"]["smoothing"] == round(40 * card["certified"]["accuracy"])
+    assert "smoothed by noise of deviation 0.1, on 40 samples" in card["certified"]["of"]
+    assert json.loads(typed(*words, "--json", "--certify", "none").stdout)["certified"] is None
+
+
+def test_any_training_is_certified_where_that_is_asked_for(here: Path):
+    card = json.loads(typed(*USUAL, "--out", "out", "--attack", "fgsm", "--certify", "ibp", "--json").stdout)
+    assert set(card["certified"]["by"]) <= {"ibp"}
+    assert card["certified"]["accuracy"] <= card["attacked"]["accuracy"]
+
+
 def test_the_weights_are_read_back_by_the_name_on_the_card(here: Path):
     typed(*USUAL, "--out", "out", "--attack", "fgsm")
     name = json.loads((here / "out" / "card.json").read_text())["name"]
@@ -118,6 +147,8 @@ def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here
         (("--schedule", "cosinus"), "did you mean cosine"),
         (("--precision", "half"), "give auto, float32"),
         (("--track", "paper"), "unknown tracker"),
+        (("--certify", "crwn"), "did you mean crown"),
+        (("--certify", "smoothing"), "AdversarialRisk has none"),
         (("--device", "abacus"), "no device 'abacus'"),
     ],
 )
@@ -140,6 +171,11 @@ def test_risks_are_named_wrapped_and_set():
     assert named("fgsm-rs") == AdversarialRisk(PGD(1, rate=1.25), THREAT)
     assert named("free", "times=4").times == FreeAT(THREAT, 4).times
     assert named("gaussian", "sigma=0.25") == Gaussian(0.25)
+    assert named("crown-ibp", "warm=0.7") == CrownIBP(THREAT, warm=0.7)
+    assert "grown" not in " ".join(described()["ibp"][1])
+    assert described()["crown-ibp"] == (CrownIBP, ["clean=0.5", "hold=0.05", "warm=0.5"])
+    with pytest.raises(InputError, match="setting of the risk"):
+        named("ibp", "grown=0.2")
     assert {"standard", "trades", "mart", "awp", "ard"} <= set(risks())
 
 

@@ -19,6 +19,7 @@ from sparring import spec
 from sparring.attacks import PGD
 from sparring.cli.asked import Asked
 from sparring.cli.card import card_of, write_card
+from sparring.cli.ending import SMOOTHING, certificate, method_of
 from sparring.cli.job import clear, device_named, prepare
 from sparring.cli.names import pick, question
 from sparring.cli.recipes import OPTIMIZERS, augments, average, risk, tracker
@@ -64,6 +65,7 @@ class Wanted:
     average: str
     precision: str
     plan: str
+    certify: str | None
     limit: int | None
     resize: int | None
     seed: int
@@ -80,6 +82,7 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
     if threat.space.eps is None:
         raise InputError(f"--threat is {wanted.threat}, which leaves eps free; give one, as in linf:8/255")
     against = risk(wanted.risk, wanted.settings, wanted.attack, wanted.attack_settings, threat, wanted.teacher)
+    method = method_of(against, wanted.certify)
     make, usual = OPTIMIZERS[pick(wanted.optimizer, OPTIMIZERS, "optimizer")]
     schedule = SCHEDULES[pick(wanted.schedule, SCHEDULES, "schedule")]
     changes, mean, others = augments(wanted.augment), average(wanted.average), [tracker(text) for text in wanted.track]
@@ -122,12 +125,17 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
         resize=wanted.resize,
         seed=wanted.seed,
         device=wanted.device,
+        certify=None if method == SMOOTHING else method,
     )
     job = prepare(asked)
     found = job.run(asked, out / "verdict", progress=not quiet)
     if not first:
         return None
-    card = card_of(asdict(wanted), record, found, spec.code(against), seconds, hardened, chosen=wanted.test is None)
+    proven = certificate(method, against, job, found, wanted.seed)
+    chosen = wanted.test is None
+    card = card_of(
+        asdict(wanted), record, found, spec.code(against), seconds, hardened, chosen=chosen, certified=proven
+    )
     write_card(card, out)
     return card
 
@@ -184,11 +192,12 @@ def shown(card: Mapping[str, Any], out: Path) -> None:
         table.add_row("[bold red]alarm[/]", f"[red]{escape(alarm['name'])}: {escape(alarm['meaning'])}[/]")
     for check in card["failed checks"]:
         table.add_row("[bold red]failed check[/]", f"[red]{escape(check)}[/]")
-    for name in ("clean", "attacked"):
-        one = card[name]
+    for name in ("clean", "attacked", "certified"):
+        if (one := card[name]) is None:
+            continue
         low, high = one["interval"]
         words = f"{100 * one['accuracy']:.2f} %   [dim]95 % interval {100 * low:.2f} … {100 * high:.2f} %[/]"
-        table.add_row(f"{name} accuracy", words)
+        table.add_row(f"{name} accuracy", words + (f"   of {one['of']}" if "of" in one else ""))
     cost = card["cost"]
     table.add_row("kept", f"epoch {card['training']['kept']} of {card['training']['epochs']}")
     table.add_row("cost", f"{cost['training seconds']:.0f} s of training, {cost['images a second']:.0f} images/s")

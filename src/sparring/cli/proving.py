@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from sparring.attacks import PGD
 from sparring.certify import Method, Smoothed, certify
 from sparring.cli.job import RECORD, Job, device_named, kept, prepare
 from sparring.cli.names import pick
@@ -25,6 +26,7 @@ from sparring.evaluation.metrics import interval
 from sparring.folder import Folder
 from sparring.models.load import load
 from sparring.models.loaded import Resize
+from sparring.spaces import Ball
 from sparring.threat import ThreatModel, as_threat
 
 SMOOTHING = "smoothing"
@@ -33,6 +35,11 @@ PARTS = "certificates"
 SETTINGS = "question.json"
 CHUNK = 32
 """How many samples a part holds."""
+DEAREST = {"auto", "alpha-crown"}
+"""Methods with a stage that costs more than an attack."""
+QUICK = PGD(20)
+DOUBT = "contradicted"
+"""What settled a sample that is certified and yet broken: nothing did."""
 COLUMNS = ("id", "label", "predicted", "certified", "radius", "margin", "method")
 
 
@@ -121,11 +128,21 @@ def _part(
         columns: list[list[Any]] = [seen.label.tolist(), sure.tolist(), seen.radius.tolist(), seen.share.tolist()]
         columns.append([SMOOTHING] * len(x))
     else:
-        question = ThreatModel(threat.space, threat.goal)
-        done = certify(model, x, y, question, method=cast(Method, method), batch_size=wanted.batch_size)
-        columns = [done.label.tolist(), done.certified.tolist(), done.radius.tolist()]
-        columns += [[lead if lead > -torch.inf else None for lead in done.margin.tolist()], list(done.method)]
+        question, how = ThreatModel(threat.space, threat.goal), cast(Method, method)
+        broken = _broken(model, x, y, question, how, wanted.seed, ids)
+        done = certify(model, x, y, question, method=how, batch_size=wanted.batch_size, broken=broken)
+        both = done.certified & broken
+        columns = [done.label.tolist(), (done.certified & ~both).tolist(), done.radius.where(~both, 0.0).tolist()]
+        columns += [[lead if lead > -torch.inf else None for lead in done.margin.tolist()]]
+        columns += [[DOUBT if wrong else name for name, wrong in zip(done.method, both.tolist(), strict=True)]]
     return [dict(zip(COLUMNS, row, strict=True)) for row in zip(ids.tolist(), y.tolist(), *columns, strict=True)]
+
+
+def _broken(model: Any, x: Tensor, y: Tensor, threat: ThreatModel, method: Method, seed: int, ids: Tensor) -> Tensor:
+    """Which samples a quick attack breaks: the dearest proof, where the method has one, is not tried on those."""
+    if method not in DEAREST or not isinstance(threat.space, Ball) or threat.space.eps is None:
+        return torch.zeros_like(y, dtype=torch.bool)
+    return QUICK(model, x, y, threat, seed=seed, ids=ids).success
 
 
 def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -142,6 +159,7 @@ def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[st
         "certified_accuracy": sure / n,
         "interval": list(interval(sure, n)),
         "certified_by": dict(Counter(str(row["method"]) for row in rows if row["certified"])),
+        "contradicted": sum(row["method"] == DOUBT for row in rows),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     if method == SMOOTHING:
@@ -182,6 +200,8 @@ def shown(found: dict[str, Any], out: Path) -> None:
         f"  certified accuracy {100 * found['certified_accuracy']:6.2f} %   95 % interval {100 * low:.2f} … "
         f"{100 * high:.2f} %   ({by})",
     ]
+    if found["contradicted"]:
+        lines.append(f"  DOUBT: {found['contradicted']} samples are certified and yet broken: please report the model")
     if between := found.get("bracket"):
         lines.append(f"  under attack       {100 * between['attacked']:6.2f} %   both in {between['report']}")
         if not between["agree"]:

@@ -13,7 +13,7 @@ from sparring import attacks, defend
 from sparring.attack import Attack
 from sparring.cli.names import attack as named_attack
 from sparring.cli.names import pick, value
-from sparring.defend import EMA, SWA, Crop, CutMix, Cutout, Flip, Mixup, Risk
+from sparring.defend import EMA, SWA, Crop, CrownIBP, CutMix, Cutout, Flip, Mixup, Risk
 from sparring.defend.augment import Augment
 from sparring.defend.averaging import Average
 from sparring.defend.tracking import MLflow, TensorBoard
@@ -34,6 +34,10 @@ ALSO = {
     "plain": "standard",
 }
 """Other names of risks."""
+PRESETS: Mapping[str, tuple[str, Callable[..., Risk], Mapping[str, float]]] = {
+    "crown-ibp": ("ibp", CrownIBP, {"linear": 1.0})
+}
+"""Risks that are another one with some settings: its name, what makes them in Python, and those settings."""
 ONE_STEP = {"fast": attacks.PGD(1, rate=1.25), "fgsm-rs": attacks.PGD(1, rate=1.25), "nfgsm": attacks.FGSM()}
 """Risks that are made for attacks of one step."""
 GIVEN = {"attack", "threat", "risk"}
@@ -63,19 +67,15 @@ def risks() -> dict[str, type[Risk]]:
     return {name: kind for name, kind in kinds.items() if all(_plain(kind, need) for need in _needs(kind))}
 
 
-def described() -> dict[str, tuple[type[Risk], list[str]]]:
-    """Each of them with its settings, as they are typed, and what they usually are."""
-    return {
-        name: (
-            kind,
-            [
-                key if usual is MISSING else f"{key}={usual:g}"
-                for key, usual in _fields(kind).items()
-                if _typed(kind, key)
-            ],
-        )
-        for name, kind in risks().items()
-    }
+def described() -> dict[str, tuple[object, list[str]]]:
+    """Each of them, and each preset, with its settings, as they are typed, and what they usually are."""
+
+    def typed(kind: type[Risk], without: Mapping[str, float]) -> list[str]:
+        known = {key: usual for key, usual in _fields(kind).items() if _typed(kind, key) and key not in without}
+        return [key if usual is MISSING else f"{key}={usual:g}" for key, usual in known.items()]
+
+    found: dict[str, tuple[object, list[str]]] = {name: (kind, typed(kind, {})) for name, kind in risks().items()}
+    return found | {name: (made, typed(risks()[base], fixed)) for name, (base, made, fixed) in PRESETS.items()}
 
 
 def risk(
@@ -93,8 +93,10 @@ def risk(
             raise InputError(f"{text} returned a {type(made).__name__}; return a risk, such as defend.Trades(…)")
         return made
     known = risks()
-    names = [pick(ALSO.get(part.strip().lower(), part.strip()), known, "risk") for part in text.split("+")]
-    kinds = [known[name] for name in names]
+    parts = [ALSO.get(part.strip().lower(), part.strip()) for part in text.split("+")]
+    names = [pick(part, [*known, *PRESETS], "risk") for part in parts]
+    fixed = {known[PRESETS[name][0]]: PRESETS[name][2] for name in names if name in PRESETS}
+    kinds = [known[PRESETS[name][0] if name in PRESETS else name] for name in names]
     for name, kind in zip(names, kinds, strict=True):
         if ("risk" in _needs(kind)) != (name != names[-1]):
             raise InputError(
@@ -105,7 +107,7 @@ def risk(
     made: Risk | None = None
     for kind in reversed(kinds):
         own: dict[str, Any] = {"attack": against, "threat": threat, "risk": made}
-        wanted = {name: own[name] for name in _needs(kind) if name in GIVEN} | given[kind]
+        wanted = {name: own[name] for name in _needs(kind) if name in GIVEN} | {**fixed.get(kind, {}), **given[kind]}
         for name in _needs(kind) - wanted.keys():
             if get_type_hints(kind)[name] is not nn.Module:
                 raise InputError(f"{kind.__name__} has no usual {name}; add --set {name}=…")
@@ -168,9 +170,10 @@ def _sized(text: str, known: Mapping[str, Callable[..., Any]], kind: str) -> Any
 
 
 def _fields(kind: type[Risk]) -> dict[str, Any]:
-    """A risk's settings and what they usually are."""
+    """A risk's settings and what they usually are; not what training itself sets."""
     own: Any = kind
-    return {one.name: one.default for one in fields(own) if one.init and one.default_factory is MISSING}
+    mine = [one for one in fields(own) if one.init and not one.metadata.get("moves")]
+    return {one.name: one.default for one in mine if one.default_factory is MISSING}
 
 
 def _needs(kind: type[Risk]) -> set[str]:

@@ -56,6 +56,12 @@ def train(
     average: Annotated[str, typer.Option(help="Average of the weights: ema:0.995, swa:0.75")] = "",
     precision: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto")] = "float32",
     plan: Annotated[str, typer.Option("--plan", "-p", help="Of the verdict; see `sparring list plans`")] = "quick",
+    certify: Annotated[
+        str | None,
+        typer.Option(
+            "--certify", help="Prove as well: auto, crown, …, smoothing, none", show_default="as the risk asks"
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Train on the first so many alone")] = None,
     resize: Annotated[
         int | None, typer.Option("--resize", min=1, help="Scale and crop images to so many pixels a side")
@@ -72,6 +78,7 @@ def train(
 ) -> None:
     """Harden a model: train it against an attack, keep the epoch that held best, and judge that.
 
+    A risk of certified training ends in a certificate: by bounds after IBP, by smoothing after training among noise.
     Stopped at any moment, the same command goes on where it was. Under torchrun several processes share the training.
     The hardened model is then called MODEL@OUT/weights.safetensors in every other command.
     """
@@ -99,6 +106,7 @@ def train(
         average,
         precision,
         plan,
+        certify,
         limit,
         resize,
         seed,

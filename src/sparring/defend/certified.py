@@ -1,7 +1,7 @@
 """Risks at the worst logits that bounds allow: what they make robust can be certified by the same bounds."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class IBP(Crafted):
     warm: float = 0.5
     linear: float = 0.0
     """The share of linear bounds at first (see `CrownIBP`); it falls to 0 while eps climbs."""
-    grown: float = 1.0
+    grown: float = field(default=1.0, metadata={"moves": True})
     """How far the climb is; `at` sets it."""
 
     def __post_init__(self) -> None:
