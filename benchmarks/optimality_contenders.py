@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sparring import attacks as a
@@ -17,7 +18,8 @@ Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def contenders(p: float) -> dict[str, Run]:
     """Name and search; ours first."""
-    return {f"sparring {name}": ours(attack, p) for name, attack in OURS[p].items()} | peers(p)
+    best = {"MinimumNorm": a.MinimumNorm()}
+    return {f"sparring {name}": ours(attack, p) for name, attack in (best | OURS[p]).items()} | peers(p) | arts(p)
 
 
 OURS: dict[float, dict[str, Attack]] = {
@@ -27,17 +29,13 @@ OURS: dict[float, dict[str, Attack]] = {
         "AllTargets(SigmaZero)": a.AllTargets(a.SigmaZero(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "PDPGD": a.PDPGD(steps=990),
-        "PDPGD, SigmaZero": a.Cascade((a.PDPGD(steps=490), a.SigmaZero(steps=490))),
     },
     1.0: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "ALMA": a.ALMA(steps=990, first=0.5),
         "PDPGD": a.PDPGD(steps=990),
-        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
-        "PDPGD, ALMA, AllTargets(FMN)": a.Cascade(
-            (a.PDPGD(steps=330), a.ALMA(steps=240, first=0.5), a.AllTargets(a.FMN(steps=44), 9))
-        ),
+        "ShrinkingBall": a.ShrinkingBall(steps=990),
     },
     2.0: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
@@ -47,20 +45,14 @@ OURS: dict[float, dict[str, Attack]] = {
         "PDGD": a.PDGD(steps=990),
         "PDPGD": a.PDPGD(steps=990),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
-        "PDGD, AllTargets(FMN)": a.Cascade((a.PDGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
-        "PDGD, ALMA, AllTargets(FMN)": a.Cascade(
-            (a.PDGD(steps=330), a.ALMA(steps=330, first=0.1), a.AllTargets(a.FMN(steps=34), 9))
-        ),
+        "ShrinkingBall": a.ShrinkingBall(steps=990),
     },
     math.inf: {
         "AllTargets(FMN)": a.AllTargets(a.FMN(steps=110), 9),
         "AllTargets(FMN), 3": a.AllTargets(a.FMN(steps=330), 3),
         "Bisection(APGDT)": a.Bisection(a.APGDT(steps=11, classes=9), 10),
         "Bisection(APGD)": a.Bisection(a.APGD(steps=98, loss=dlr), 10),
-        "PDPGD, AllTargets(FMN)": a.Cascade((a.PDPGD(steps=480), a.AllTargets(a.FMN(steps=55), 9))),
-        "Bisection(APGD), AllTargets(FMN)": a.Cascade(
-            (a.Bisection(a.APGD(steps=98, loss=dlr), 10), a.AllTargets(a.FMN(steps=40), 9))
-        ),
+        "ShrinkingBall": a.ShrinkingBall(steps=990),
         "PDPGD": a.PDPGD(steps=990),
     },
 }
@@ -114,3 +106,38 @@ def peers(p: float) -> dict[str, Run]:
         found["foolbox DDN"] = fool(fb.attacks.DDNAttack(steps=1000))
         found["torchattacks C&W"] = lambda m, x, y: ta.CW(m, c=1, lr=0.05, steps=1000)(x, y)
     return found
+
+
+def arts(p: float) -> dict[str, Run]:
+    """The minimum-norm attacks of ART for this norm, with as many of their iterations as 1,000 passes allow."""
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
+
+    def run(make: Callable[..., Any], *, aimed: bool = False, **how: Any) -> Run:
+        def search(m: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            with torch.no_grad():
+                out = m(x)
+            shape, classes = tuple(x.shape[1:]), out.shape[1]
+            guest = PyTorchClassifier(m, nn.CrossEntropyLoss(), shape, classes, clip_values=(0, 1), device_type="cpu")
+            label = out.scatter(1, y[:, None], -math.inf).argmax(1) if aimed else y  # its JSMA is always targeted
+            found = make(guest, verbose=False, batch_size=len(x), **how)
+            return torch.from_numpy(found.generate(x.numpy(), nn.functional.one_hot(label, classes).numpy()))
+
+        return search
+
+    if p == 0:
+        return {"ART JSMA": run(evasion.SaliencyMapMethod, aimed=True, gamma=1.0)}
+    if p == 1:
+        return {
+            "ART EAD": run(
+                evasion.ElasticNet, binary_search_steps=2, max_iter=50, initial_const=1.0, decision_rule="L1"
+            )
+        }
+    if p == 2:
+        return {
+            "ART C&W": run(
+                evasion.CarliniL2Method, binary_search_steps=1, max_iter=100, learning_rate=0.05, initial_const=10.0
+            ),
+            "ART DeepFool": run(evasion.DeepFool, max_iter=100),
+        }
+    return {"ART C&W": run(evasion.CarliniLInfMethod, max_iter=50, learning_rate=0.05, initial_const=10.0)}
