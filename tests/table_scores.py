@@ -39,4 +39,12 @@ ROWS: tuple[Entry, ...] = (
     ),
     Entry("tremba", a.TREMBA(drawn(), queries=90, draws=6), LP, exact=False, shape=SHAPE, sensitive=True),
     Entry("p-rgf", a.PRGF(surrogate, queries=90, draws=8, norms=3), LP, exact=False, sensitive=True, written=False),
+    Entry(
+        "p-rgf-d",
+        a.PRGF(surrogate, queries=90, draws=8, norms=3, subspace=a.Coarse(2, 2)),
+        LP,
+        exact=False,
+        sensitive=True,
+        written=False,
+    ),
 )

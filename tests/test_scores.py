@@ -15,6 +15,7 @@ from sparring.attacks import (
     Bandits,
     Cascade,
     GenAttack,
+    LowFrequency,
     NAttack,
     OnePixel,
     Parsimonious,
@@ -29,6 +30,7 @@ from sparring.attacks import (
 from sparring.errors import InputError
 from sparring.losses import margin
 from sparring.problem import bind
+from sparring.random import Random
 from sparring.spaces import L0, L2, Linf
 from sparring.threat import ThreatModel
 from sparring.types import rows
@@ -216,6 +218,50 @@ def test_zoo_comes_near_the_smallest_distance(attack):
     ratio = r.distance / model.distance(x, y, 2)
     assert (ratio >= 1 - 1e-6).all()
     assert float(ratio.median()) <= 1.1
+
+
+def test_zoo_by_importance_looks_where_something_has_changed():
+    asked = []
+
+    def model(x):
+        asked.append(x.clone())
+        return torch.stack([x[:, 0, :4, :4].sum((1, 2)), x.new_full((len(x),), 100.0)], 1)  # which is out of reach
+
+    def seen(importance):
+        asked.clear()
+        x, y = torch.full((2, 1, 16, 16), 0.5), torch.ones(2, dtype=torch.long)
+        ZOO(20, 8, 1, 0.05, 0.01, importance=importance, first_weight=100.0)(model, x, y, ThreatModel(L2()))
+        up, down = torch.stack(asked[161:321:2]), torch.stack(asked[162:321:2])  # the last ten steps
+        place = (up - down).abs().flatten(2).argmax(2)
+        return ((place // 16 < 5) & (place % 16 < 5)).double().mean()
+
+    assert seen(importance=True) > 0.7
+    assert seen(importance=False) < 0.25
+
+
+def test_p_rgf_with_a_subspace_leans_as_its_share_of_the_gradient_asks():
+    x, y = torch.full((4, 1, 8, 8), 0.5).double(), torch.zeros(4, dtype=torch.long)
+    wave = LowFrequency(4, 2).draw(x[:1], Random(0, torch.arange(1), dtype=x.dtype, device=x.device), 1)[0, 0]
+
+    def model(x):
+        value = (x * wave).flatten(1).sum(1)
+        return torch.stack([value + 9, 0 * value], 1)
+
+    p = bind(model, x, y, ThreatModel(L2(0.01)), retire=False)
+    attack = PRGF(lambda x: x.flatten(1)[:, :2], draws=20, norms=400, subspace=LowFrequency(4, 2))
+    for share in (0.1, 0.3, 0.6, 1.5):  # α²/A²; the gradient lies in the four dimensions wholly
+        along = share**0.5 * wave.norm() * torch.ones(4).double()
+        sure, lean = attack._lean(p, torch.zeros_like(x), p.value(torch.zeros_like(x), margin), along)
+        best = max(torch.linspace(0, 1, 2001).tolist(), key=lambda part: fidelity(part, share, 1 / 4, 4, 20))
+        assert not sure.any()
+        assert (lean - best).abs().max() < 0.15
+    assert attack._lean(p, torch.zeros_like(x), p.value(torch.zeros_like(x), margin), 9 * wave.norm() * along)[0].all()
+
+
+def fidelity(part, share, energy, size, draws):
+    """The squared cosine between the gradient and the mean of `draws` slopes, to be expected (by hand)."""
+    mean = part * share + (1 - part) * energy
+    return mean**2 / (mean + (draws - 1) * (part**2 * share + (1 - part) ** 2 * energy / size))
 
 
 def test_p_rgf_saves_its_queries_where_the_surrogate_knows_the_victim():

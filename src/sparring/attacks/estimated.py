@@ -23,6 +23,9 @@ class Signs(Subspace):
     def draw(self, x: Batch, random: Random, count: int) -> Tensor:
         return random.signs(count, *x.shape[1:])
 
+    def size(self, x: Batch) -> int:
+        return x[0].numel()
+
 
 @dataclass(frozen=True)
 class Estimated(ScoreAttack):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparring import geometry
 from sparring.attack import ScoreAttack
-from sparring.attacks.subspaces import Full
+from sparring.attacks.subspaces import Full, Subspace
 from sparring.directions import Direction, Momentum
 from sparring.engine import Model
 from sparring.geometry import TINY
@@ -25,8 +25,11 @@ class PRGF(ScoreAttack):
     a step estimate: not at all where the two are nearly at right angles; where they agree well, the surrogate's
     gradient is taken as it is, and the other `draws` queries are saved for later steps. Asks at most `queries` times.
 
+    With a `subspace`, random directions are drawn from there: the paper's data-dependent prior, P-RGF_D.
+
     Reference: Cheng, Dong, Pang, Su & Zhu, "Improving black-box adversarial attacks with a transfer-based prior",
-    NeurIPS 2019, arXiv:1906.06919, algorithm 1 with its optimal λ*, and without the data-dependent prior.
+    NeurIPS 2019, arXiv:1906.06919, algorithm 1 with its optimal λ*. There the subspace is that of small pictures blown
+    up by their nearest neighbours.
     """
 
     surrogate: Model
@@ -39,6 +42,8 @@ class PRGF(ScoreAttack):
     """How far from the iterate it asks, in the units of the input, a feature."""
     rate: float = 0.2
     """The length of a step as a share of eps."""
+    subspace: Subspace = field(default_factory=Full)
+    """Where random directions come from; `LowFrequency()` or `Coarse()` for pictures."""
     direction: Direction = field(default_factory=lambda: Momentum(0.9))
     """What becomes of an estimate before the step; the paper takes each alone, which is `Plain()`."""
     loss: Loss = margin
@@ -72,22 +77,27 @@ class PRGF(ScoreAttack):
         return (p.value(point, self.loss) - here) / radius, (point - delta) / radius
 
     def _lean(self, p: Scores, delta: Delta, here: PerSample, along: PerSample) -> tuple[Tensor, PerSample]:
-        """Whether the prior is as good as the gradient, and otherwise the share λ of it in each direction."""
-        count, q = p.x[0].numel(), max(self.draws, 1)
+        """Whether the prior is as good as the gradient, and otherwise the share λ of it in each direction.
+
+        With r = α²/A², where the prior has the share α² of the gradient's squared length and the d directions across it
+        have A², λ* = (r(d + 2q - 2) - 1) / (2r(qd + q - 1) - r²d² - 1). Of all directions, 1 - α² is across.
+        """
+        count, q = self.subspace.size(p.x), max(self.draws, 1)
         total = torch.zeros_like(here)
-        for u in Full().directions(p.x, p.random, self.norms):
+        for u in self.subspace.directions(p.x, p.random, self.norms):
             total = total + self._slope(p, delta, here, geometry.unit(u, 2))[0].square()
-        cosine = (along.square() / (count / self.norms * total).clamp_min(TINY)).clamp_max(1)  # squared
-        many = count + 2 * q - 2
-        share = (1 - cosine) * (cosine * many - 1)
-        share = share / (2 * cosine * count * q - cosine.square() * count * many - 1).clamp_min(TINY)
-        share = torch.where(cosine * many <= 1, 0, share.clamp(0, 1))
-        return cosine * many >= 2 * q - 1, share
+        ratio = along.square() / (count / self.norms * total).clamp_min(TINY)
+        if isinstance(self.subspace, Full):
+            ratio, count = ratio / (1 - ratio).clamp_min(1e-6), max(count - 1, 1)
+        ratio = ratio.clamp_max(1e6)
+        rise, fall = ratio * (count + 2 * q - 2) - 1, 2 * ratio * (q * count + q - 1) - (ratio * count).square() - 1
+        share = torch.where(rise <= 0, 0, (rise / fall.clamp_min(TINY)).clamp(0, 1))
+        return ratio * count >= 2 * q - 1, share
 
     def _estimate(self, p: Scores, delta: Delta, here: PerSample, prior: Delta, lean: PerSample) -> Delta:
         """The mean of slopes times directions √λ·prior + √(1 - λ)·u, with u a random unit across the prior."""
         slope, lean = torch.zeros_like(delta), rows(lean, delta).to(delta)
-        for u in Full().directions(p.x, p.random, self.draws):
+        for u in self.subspace.directions(p.x, p.random, self.draws):
             across = u - rows((u * prior).flatten(1).sum(1), u) * prior
             rise, u = self._slope(p, delta, here, lean.sqrt() * prior + (1 - lean).sqrt() * geometry.unit(across, 2))
             slope = slope + rows(rise, u).to(u) * u / self.draws

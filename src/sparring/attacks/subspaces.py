@@ -24,6 +24,10 @@ class Subspace(ABC):
     def draw(self, x: Batch, random: Random, count: int) -> Tensor:
         """`count` random directions of each sample, n × count × the input's shape, not of unit length."""
 
+    @abstractmethod
+    def size(self, x: Batch) -> int:
+        """How many dimensions it has."""
+
     @final
     def directions(self, x: Batch, random: Random, count: int) -> Iterator[Delta]:
         """`count` random directions of each sample, one after another."""
@@ -42,6 +46,9 @@ class Full(Subspace):
     def draw(self, x: Batch, random: Random, count: int) -> Tensor:
         return random.normal(count, *x.shape[1:])
 
+    def size(self, x: Batch) -> int:
+        return x[0].numel()
+
 
 @dataclass(frozen=True)
 class LowFrequency(Subspace):
@@ -58,6 +65,9 @@ class LowFrequency(Subspace):
         down, across = (cosines(size, kept).to(x) for size, kept in ((height, tall), (width, wide)))
         return (down @ weight @ across.T).reshape(len(x), count, *x.shape[1:])
 
+    def size(self, x: Batch) -> int:
+        return math.prod(reduced(x, self.factor, self.least))
+
 
 @dataclass(frozen=True)
 class Coarse(Subspace):
@@ -72,6 +82,9 @@ class Coarse(Subspace):
         channels, tall, wide = reduced(x, self.factor, self.least)
         small = random.normal(count * channels, tall, wide)
         return torch.stack([enlarge(part, x) for part in small.chunk(count, 1)], 1)
+
+    def size(self, x: Batch) -> int:
+        return math.prod(reduced(x, self.factor, self.least))
 
 
 def ahead(draw: Callable[[int], Tensor], x: Batch, count: int) -> Iterator[Tensor]:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparring.attack import ScoreAttack
+from sparring.attacks.subspaces import picture
+from sparring.geometry import TINY
 from sparring.losses import Point
 from sparring.penalised import repriced
 from sparring.problem import Scores
@@ -19,8 +22,8 @@ class ZOO(ScoreAttack):
 
     It minimises the distance: the threat model's eps does not bound the search. A step asks twice about each of its
     coordinates; the clean start and 1,000 steps of 128 for each of 9 values of c come to 2.3 million. Coordinates are
-    the features themselves, clipped to the box: neither the paper's coarse pictures nor its importance sampling are
-    here. The margin of logits is that of log-probabilities.
+    the features themselves, clipped to the box: the paper's coarse pictures are not here. The margin of logits is that
+    of log-probabilities.
 
     Reference: Chen, Zhang, Sharma, Yi & Hsieh, "ZOO: zeroth order optimization based black-box attacks to deep neural
     networks without training substitute models", AISec 2017, arXiv:1708.03999, algorithms 1 to 3.
@@ -39,6 +42,8 @@ class ZOO(ScoreAttack):
     newton: bool = False
     """Newton's steps in place of Adam's, for one more query a step. Second differences want float64 or a greater
     `radius`."""
+    importance: bool = False
+    """Whether coordinates are drawn the likelier, the more has changed around them: the paper's for large pictures."""
     first_weight: float = 0.5
     """The first c; ten times as much, and again, until the goal is met once."""
 
@@ -62,7 +67,7 @@ class ZOO(ScoreAttack):
             return weight * at.goal.margin(at.out).relu()
 
         for _ in p.steps(self.steps):
-            places = p.random.integers(flat.shape[1], self.draws)  # one that is drawn twice moves once
+            places = self._places(p, flat)
             slopes, bends = list[Tensor](), list[Tensor]()
             here = p.value(flat.reshape(p.x.shape), hinge) if self.newton else torch.zeros_like(weight)
             for place in places.split(1, 1):
@@ -87,3 +92,15 @@ class ZOO(ScoreAttack):
             flat = flat.scatter(1, places, now - self.rate * move)
             flat = box.project(p.x, flat.reshape(p.x.shape)).flatten(1)
         return flat.reshape(p.x.shape), met
+
+    def _places(self, p: Scores, flat: Tensor) -> Tensor:
+        """The coordinates of a step; one that is drawn twice moves once."""
+        if not self.importance:
+            return p.random.integers(flat.shape[1], self.draws)
+        change = flat.abs().reshape(len(flat), *picture(p.x))
+        window = [max(size // 8, 1) | 1 for size in change.shape[2:]]
+        around = F.max_pool2d(change, window, 1, [size // 2 for size in window]).flatten(1)
+        # A tenth of the mean is for where nothing has changed yet; the paper would never look there again.
+        chance = around + 0.1 * around.mean(1, keepdim=True) + TINY
+        lot = chance.log() - p.random.uniform(flat.shape[1]).log().neg().log()  # the largest are draws by chance
+        return lot.topk(min(self.draws, flat.shape[1])).indices
