@@ -2,42 +2,42 @@
 
     python benchmarks/queries.py run mnist_small_std l2:2 -n 20 --out queries.jsonl     # goes on where it was stopped
     python benchmarks/queries.py table queries.jsonl
-    python benchmarks/queries.py plot queries.jsonl queries.png
+    python benchmarks/queries.py compare queries.jsonl      # ours less each peer's, paired image by image
+    python benchmarks/queries.py plot queries.jsonl queries.svg
     python benchmarks/queries.py time -n 200 --peer 5
 
 Every attack that takes a starting point is given the same one. A peer is asked about one image at a time, through a
 meter that counts its rows and notes the nearest point that the model takes for another class, whether the peer keeps
-it or not; a peer that goes past the budget is cut off. Ours runs the whole batch, once for every budget. Needs the
-benchmark group and the shared data.
+it or not; a peer that goes past the budget is cut off. Ours runs the whole batch, once for every budget, and under each
+of `--seeds`. Needs the benchmark group and the shared data.
 """
 
 import argparse
 import contextlib
 import json
 import math
+import random
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+import numpy as np
 import torch
-from autoattack import load  # beside this file
+from autoattack import load  # these three are beside this file
 from queries_peers import BOUNDED, Meter, SpentError, peers
+from queries_table import REACH, compare, plot, read, table
 from torch import Tensor, nn
 
 from sparring import attacks as a
 from sparring.attack import Attack
 from sparring.attacks.starts import Start
+from sparring.ledger import Result
 from sparring.problem import Decisions
-from sparring.spaces import L0, Ball, Linf
-from sparring.threat import Access, ThreatModel, as_threat
+from sparring.spaces import L0, L2, Ball, Linf
+from sparring.threat import ThreatModel, as_threat
 from sparring.types import Delta
-
-BUDGETS = (100, 500, 1000, 5000)
-REACH = (1000, 5000)
-"""The budgets at which distances are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,11 @@ class Given(Start):
 def ours(space: Ball, start: Start, limit: int) -> dict[str, Attack]:
     """Our attacks by decisions and scores in this norm; of the former, those with a peer first."""
     if isinstance(space, L0):
-        return {"OnePixel": a.OnePixel(limit, population=100), "SparseRS": a.SparseRS(limit)}
+        return {
+            "OnePixel": a.OnePixel(limit, population=100),
+            "SparseRS": a.SparseRS(limit),
+            "Pointwise": a.Pointwise(start=start),
+        }
     scores: dict[str, Attack] = {
         "Square": a.Square(limit, rescale=True),
         "SignHunter": a.SignHunter(limit),
@@ -87,8 +91,15 @@ def ours(space: Ball, start: Start, limit: int) -> dict[str, Attack]:
         "QEBA": a.QEBA(start=start),
         "EvolutionaryAttack": a.EvolutionaryAttack(start=start),
         "OPT": a.OPT(start=start),
+        "ZOO": a.ZOO(limit, searches=1, rate=0.1, first_weight=10.0),
         **scores,
     }
+
+
+def quick(model: nn.Module, x: Tensor) -> nn.Module:
+    """The model with its graph frozen and merged: the same answers but for rounding, in half the time."""
+    traced = torch.jit.trace(model.eval(), x[:1], check_trace=False)
+    return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 
 
 def starts(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,111 +118,66 @@ def run(given: argparse.Namespace) -> None:
     assert isinstance(space, Ball)
     assert isinstance(space.eps, float)
     model, x, y = load(given.model, 3 * given.n)
-    out, done = Path(given.out), set[tuple[str, ...]]()
-    if out.exists():
-        done = {(r["model"], r["threat"], r["attack"], r["library"], r["sample"]) for r in read(out)}
+    out = Path(given.out)
+    done = {(r["model"], r["threat"], r["attack"], r["library"], r["sample"], r["seed"]) for r in read([given.out])}
+    model = quick(model, x)
     with torch.no_grad():
         right = (model(x).argmax(1) == y).nonzero().flatten()
     points, found = starts(model, x[right], y[right])
     index, points = right[found][: given.n], points[found][: given.n]
     x, y, ids = x[index], y[index], index.tolist()
 
-    def write(attack: str, library: str, sample: int, first: float, near: dict[int, float], seconds: float) -> None:
+    def write(
+        attack: str, library: str, sample: int, seed: int, first: float, near: dict[int, float], seconds: float
+    ) -> None:
         row = {"model": given.model, "threat": given.threat, "attack": attack, "library": library, "sample": sample}
-        row |= {"first": first, "near": near, "seconds": seconds, "limit": given.limit}
+        row |= {"seed": seed, "first": first, "near": near, "seconds": seconds, "limit": given.limit}
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     reach = [budget for budget in REACH if budget <= given.limit]
-    for name, attack in ours(space, Given(points), given.limit).items():
-        if (given.model, given.threat, name, "ours", ids[0]) in done or (given.attack and name not in given.attack):
+    wanted = [
+        (name, attack, seed)
+        for name, attack in ours(space, Given(points), given.limit).items()
+        if not given.attack or name in given.attack
+        for seed in range(given.seeds)
+    ]
+    for name, attack, seed in wanted if "ours" in given.library else ():
+        if (given.model, given.threat, name, "ours", ids[0], seed) in done:
             continue
         begin = time.process_time()
-        bounded = attack(model, x, y, ThreatModel(space, access=attack.access, queries=given.limit))
+
+        def asked(question: Ball, budget: int, attack: Attack = attack, seed: int = seed) -> Result:
+            threat = ThreatModel(question, access=attack.access, queries=budget)
+            return attack(model, x, y, threat, seed=seed, ids=index)
+
+        bounded = asked(space, given.limit)
         first = bounded.forwards.double().where(bounded.success, torch.inf).tolist()
-        free = type(space)()
         near = {
-            budget: attack(model, x, y, ThreatModel(free, access=attack.access, queries=budget)).distance.tolist()
-            for budget in (reach if attack.access is Access.DECISIONS else ())
+            budget: asked(type(space)(), budget).distance.tolist() for budget in (reach if name not in BOUNDED else ())
         }
         seconds = (time.process_time() - begin) / len(x)
         for i, sample in enumerate(ids):
-            write(name, "ours", sample, first[i], {budget: near[budget][i] for budget in near}, seconds)
+            write(name, "ours", sample, seed, first[i], {budget: near[budget][i] for budget in near}, seconds)
         print(given.model, given.threat, name, "ours", f"{seconds:.1f} s a sample", flush=True)
 
-    for (name, library), peer in peers(space.p, space.eps, given.limit).items():
-        if given.attack and name not in given.attack:
+    for (name, library), peer in peers(space, given.limit).items():
+        if (given.attack and name not in given.attack) or library not in given.library:
             continue
         for i, sample in enumerate(ids):
-            if (given.model, given.threat, name, library, sample) in done:
+            if (given.model, given.threat, name, library, sample, 0) in done:
                 continue
+            for seeded in (random.seed, np.random.seed, torch.manual_seed):
+                seeded(sample)
             begin, row = time.process_time(), slice(i, i + 1)
-            meter = Meter(model, x[row], int(y[i]), space.p, given.limit).eval()
+            meter = Meter(model, x[row], int(y[i]), type(space)(), given.limit).eval()
             with contextlib.suppress(SpentError):
                 peer(meter, x[row], y[row], points[row])
             best = meter.best[: given.limit]
             first = next((q + 1.0 for q, distance in enumerate(best) if distance <= space.eps + 1e-6), math.inf)
             near = {budget: best[min(budget, len(best)) - 1] for budget in reach if name not in BOUNDED}
-            write(name, library, sample, first, near, time.process_time() - begin)
+            write(name, library, sample, 0, first, near, time.process_time() - begin)
         print(given.model, given.threat, name, library, flush=True)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """All rows of a run so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """The rows of each model, threat, attack and library, in the order of the file."""
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["model"], row["threat"], row["attack"], row["library"]), []).append(row)
-    return found
-
-
-def table(given: argparse.Namespace) -> None:
-    """Success at each budget, median queries to success, and median distances."""
-    last: tuple[str, ...] = ()
-    for key, rows in sorted(groups(read(Path(given.rows))).items()):
-        if key[:2] != last:
-            last = key[:2]
-            heads = " | ".join(f"at {budget:,}" for budget in BUDGETS)
-            reach = " | ".join(f"distance at {budget:,}" for budget in REACH)
-            print(f"\n{key[0]}, {key[1]}, {len(rows)} images\n")
-            print(f"| attack | | median queries | {heads} | {reach} |\n|---|---|" + "---|" * (1 + len(BUDGETS + REACH)))
-        first = [row["first"] for row in rows]
-        limit = min(row["limit"] for row in rows)
-        share = [
-            f"{100 * sum(q <= budget for q in first) / len(first):.0f}" if budget <= limit else "–"
-            for budget in BUDGETS
-        ]
-        near = [median(row["near"].get(str(budget), math.nan) for row in rows) for budget in REACH]
-        cells = [
-            key[2],
-            key[3],
-            f"{median(first):.0f}",
-            *share,
-            *("–" if math.isnan(size) else f"{size:.3f}" for size in near),
-        ]
-        print("| " + " | ".join(cells) + " |")
-
-
-def plot(given: argparse.Namespace) -> None:
-    """The share of images broken against queries, one panel a model and threat."""
-    import matplotlib.pyplot as plt
-
-    found = groups(read(Path(given.rows)))
-    panels = sorted({key[:2] for key in found})
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
-    for axis, panel in zip(axes[0], panels, strict=True):
-        for key in sorted(key for key in found if key[:2] == panel):
-            first = sorted(min(row["first"], 1e9) for row in found[key])
-            share = [(i + 1) / len(first) for i in range(len(first))]
-            axis.step(first, share, where="post", label=f"{key[2]}, {key[3]}", ls="-" if key[3] == "ours" else "--")
-        axis.set(title=", ".join(panel), xlabel="queries", xlim=(0, 5000), ylim=(0, 1))
-        axis.legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(given.picture)
 
 
 def timed(given: argparse.Namespace) -> None:
@@ -222,10 +188,10 @@ def timed(given: argparse.Namespace) -> None:
     spent = time.process_time() - begin
     print(f"ours: {given.n} images in {spent:.0f} s ({time.time() - wall:.0f} s of wall time), ", end="")
     print(f"{r.forwards.sum()} queries, median distance {r.distance.median():.3f}", flush=True)
-    peer, best = peers(2, 0.0, 5000)["HopSkipJump", "art"], list[float]()
+    peer, best = peers(as_threat("l2:1").space, 5000)["HopSkipJump", "art"], list[float]()
     begin, wall = time.process_time(), time.time()
     for i in range(given.peer):
-        meter = Meter(model, x[i : i + 1], int(y[i]), 2, 5000).eval()
+        meter = Meter(model, x[i : i + 1], int(y[i]), L2(), 5000).eval()
         with contextlib.suppress(SpentError):
             peer(meter, x[i : i + 1], y[i : i + 1], torch.rand(x[:1].shape))
         best.append(min(meter.best))
@@ -242,21 +208,25 @@ def main() -> None:
     verb.add_argument("threat")
     verb.add_argument("-n", type=int, default=20)
     verb.add_argument("--limit", type=int, default=5000)
+    verb.add_argument("--seeds", type=int, default=1, help="how often each of ours is run")
     verb.add_argument("--out", default="queries.jsonl")
-    verb.add_argument("--attack", action="append")
+    verb.add_argument("--attack", action="append", help="these alone")
+    verb.add_argument("--library", action="append", help="these alone: ours, foolbox, art, torchattacks")
     verb.set_defaults(do=run)
-    verb = verbs.add_parser("table")
-    verb.add_argument("rows")
-    verb.set_defaults(do=table)
-    verb = verbs.add_parser("plot")
-    verb.add_argument("rows")
-    verb.add_argument("picture")
-    verb.set_defaults(do=plot)
+    for name, do in (("table", table), ("compare", compare), ("plot", plot)):
+        verb = verbs.add_parser(name)
+        verb.add_argument("rows", nargs="+")
+        verb.add_argument("--attack", action="append", help="these alone")
+        verb.set_defaults(do=do)
+        if name == "plot":
+            verb.add_argument("picture")
     verb = verbs.add_parser("time")
     verb.add_argument("-n", type=int, default=200)
     verb.add_argument("--peer", type=int, default=5)
     verb.set_defaults(do=timed)
     given = parser.parse_args()
+    if given.do is run:
+        given.library = given.library or ["ours", "foolbox", "art", "torchattacks"]
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     given.do(given)
