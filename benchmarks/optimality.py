@@ -1,9 +1,9 @@
 """How near the best curve known each minimum-norm attack comes, ours beside other libraries': AttackBench's measure.
 
-Needs the benchmark group (adv-lib, foolbox, torchattacks) and the shared data (its folder in SPARRING_DATA, or beside
-the repository as ../shared/data):
+Needs the benchmark group (adv-lib, foolbox, torchattacks, ART) and the shared data (its folder in SPARRING_DATA, or
+beside the repository as ../shared/data):
 
-    python benchmarks/optimality.py mnist_convsmall_nat mnist_trades_smallcnn -n 20 --out optimality.jsonl
+    python benchmarks/optimality.py mnist_convsmall_nat mnist_trades_smallcnn -n 50 --out optimality.jsonl
 
 Every attack gets 1,000 forwards and 1,000 backwards a sample (what it really used is counted by the model and shown).
 The robust accuracy against eps of one attack lies above that of the best distances known, those of all attacks of the

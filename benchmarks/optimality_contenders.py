@@ -18,7 +18,7 @@ Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def contenders(p: float) -> dict[str, Run]:
     """Name and search; ours first."""
-    best = {"MinimumNorm": a.MinimumNorm()}
+    best = {"MinimumNorm": a.MinimumNorm(), "MinimumNorm(500)": a.MinimumNorm(500)}
     return {f"sparring {name}": ours(attack, p) for name, attack in (best | OURS[p]).items()} | peers(p) | arts(p)
 
 
