@@ -15,5 +15,5 @@ def digest(tensors: Iterable[Tensor], *texts: str) -> str:
     for tensor in tensors:
         found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         for chunk in tensor.detach().contiguous().flatten().split(CHUNK):
-            found.update(chunk.cpu().view(torch.uint8).numpy().tobytes() if len(chunk) else b"")
+            found.update(chunk.cpu().view(torch.uint8).numpy().data if len(chunk) else b"")
     return found.hexdigest()

@@ -1,5 +1,6 @@
 """What a problem may be posed about: inputs and labels that fit the space, and classes that the model knows."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -54,13 +55,18 @@ def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
             f"give one integer a sample"
         )
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    if not bool(x.isfinite().all()):
+    least, most = (x.amin().item(), x.amax().item()) if x.numel() else (0.0, 0.0)  # no mask as large as the data
+    if not (math.isfinite(least) and math.isfinite(most)):  # NaN is the least and the most wherever it is
         raise InputError(f"{int((~x.isfinite()).sum())} input values are NaN or infinite; clean the data first")
     low, high = (bound.to(x) if isinstance(bound, Tensor) else bound for bound in space.box)
-    if len(x) and bool(((x < low - 1e-6) | (x > high + 1e-6)).any()):
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        outside = bool(((x < low - 1e-6) | (x > high + 1e-6)).any())
+    else:
+        outside = len(x) > 0 and (least < low - 1e-6 or most > high + 1e-6)
+    if outside:
         box = "the space's box" if isinstance(low, Tensor) else f"the box [{low:g}, {high:g}]"
         raise InputError(
-            f"inputs span [{x.min().item():.3g}, {x.max().item():.3g}], outside {box}; scale them, put the "
+            f"inputs span [{least:.3g}, {most:.3g}], outside {box}; scale them, put the "
             f"normalisation inside the model, or give the space its box"
         )
     return x, y.to(x.device, torch.long)

@@ -124,7 +124,7 @@ def _look(study: Study, at: Places) -> Done:
     right = Untargeted().bind(y).margin(out) >= 0
     distance = torch.where(margin < 0, 0.0, torch.inf)
     columns = _columns(right=right, success=margin < 0, distance=distance, margin=margin, label=_label(out, margin))
-    return Done(columns | {"forwards": 1, "backwards": 0}, at[:0], x[:0])
+    return Done(columns | {"forwards": 1, "backwards": 0}, at[:0], _none_like(x))
 
 
 def _attack(study: Study, name: str, attack: Attack, at: Places) -> Done:
@@ -166,7 +166,12 @@ def _confirm(study: Study, best: Tensor, at: Places) -> Done:
         distance, success = space.distance(x, found - x), space.contains(x, found - x)
     success = success & (margin < 0)
     columns = _columns(success=success, distance=distance, margin=margin, label=_label(out, margin))
-    return Done(columns | {"right": True, "forwards": 1, "backwards": 0}, at[:0], x[:0])
+    return Done(columns | {"right": True, "forwards": 1, "backwards": 0}, at[:0], _none_like(x))
+
+
+def _none_like(x: Tensor) -> Tensor:
+    """No inputs of this shape; a slice of `x` would keep all of it in memory."""
+    return x.new_empty(0, *x.shape[1:])
 
 
 def _label(out: Any, margin: Tensor) -> Tensor:
