@@ -386,7 +386,7 @@ def test_what_is_known_of_some_samples_is_kept_and_only_narrowed(name):
         torch.testing.assert_close((low, high), (down, up))
 
 
-@pytest.mark.parametrize("name", ["attention", "norms"])
+@pytest.mark.parametrize("name", ["attention", "fused attention", "norms"])
 def test_lines_through_attention_and_normalisation_are_tighter_than_intervals(name):
     model, x = net(name)
     model, x = model.double(), x.double()
@@ -421,3 +421,11 @@ def test_softmax_lies_between_its_lines_and_a_wide_one_keeps_its_interval():
                 assert (gap >= -1e-12).all()
             assert width or (gap < 1e-8).all()
         assert width < 400 or not back.any()
+
+
+def test_attention_with_a_mask_is_refused_and_plain_attention_is_recorded_as_its_steps():
+    plain_ = trace(lambda x: F.scaled_dot_product_attention(x, x + 1, 2 * x).mean(1), torch.rand(2, 3, 4))
+    assert [step.name for step in plain_.steps[3:]] == ["transpose", "matmul", "mul", "softmax", "attend", "mean"]
+    masked = trace(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True).mean(1), torch.rand(2, 3, 4))
+    with pytest.raises(ModelError, match="attention with a mask"):
+        propagate(masked, torch.zeros(2, 3, 4), torch.ones(2, 3, 4))

@@ -146,22 +146,15 @@ def softmax_interval(low: Tensor, high: Tensor, dim: int) -> Interval:
 
 
 def _attention(step: Step, inputs: Sequence[Interval]) -> Interval:
-    """Scaled dot-product attention without a mask."""
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given = dict(zip(names, step.args, strict=False)) | dict(step.kwargs)
-    if given.get("attn_mask") is not None or given.get("dropout_p") or given.get("is_causal"):
-        raise ModelError(f"attention with a mask or dropout, in {step.where}, has no bound; use plain attention")
-    ends = dict(zip(step.inputs, inputs, strict=True))
-    query, key, value = (ends[given[name].index] for name in names[:3])
-    factor = given.get("scale") or query[0].shape[-1] ** -0.5
-    key = (key[0].transpose(-2, -1) * factor, key[1].transpose(-2, -1) * factor)
-    low, high = softmax_interval(*matmul_interval(query, key), -1)
-    return _weighted(low, high, value)
+    raise ModelError(
+        f"attention with a mask, dropout or fixed parts, in {step.where}, has no bound; use plain attention"
+    )
 
 
-def _weighted(low: Tensor, high: Tensor, value: Interval) -> Interval:
+def _weighted(step: Step, inputs: Sequence[Interval]) -> Interval:
     """Means of values with uncertain weights of sum one: never beyond the values themselves."""
-    down, up = matmul_interval((low, high), value)
+    shares, value = inputs
+    down, up = matmul_interval(shares, value)
     return (
         torch.maximum(down, value[0].amin(-2, keepdim=True)),
         torch.minimum(up, value[1].amax(-2, keepdim=True)),
@@ -226,6 +219,7 @@ MIXTURES: dict[str, Callable[[Step, Sequence[Interval]], Interval]] = {
     "bmm": _matmul,
     "mm": _matmul,
     "softmax": _softmax,
+    "attend": _weighted,
     "scaled_dot_product_attention": _attention,
     **{name: _normalised(groups) for name, groups in NORMS.items()},
 }

@@ -26,7 +26,7 @@ Held = tuple[list[Tensor], Tensor]
 def through(step: Step, weight: Tensor, before: Sequence[Interval], out: Interval) -> Held | None:
     """The way back through a step that mixes; None where no lines are known for it as it was called."""
     shapes = [low.shape for low, _ in before]
-    if step.name in {"matmul", "bmm"} and len(before) == 2 and shapes[0][:-2] == shapes[1][:-2]:
+    if step.name in {"matmul", "bmm", "attend"} and len(before) == 2 and shapes[0][:-2] == shapes[1][:-2]:
         return _multiplied(weight, before, torch.matmul, _spread_matmul)
     if step.name == "mul" and len(before) == 2 and shapes[0] == shapes[1]:
         return _multiplied(weight, before, torch.mul, lambda one, a, b: (one * b, one * a))

@@ -32,7 +32,7 @@ KINKED = _named("relu leaky_relu relu6 hardtanh clamp clip hardsigmoid abs")
 """Curves made of straight pieces."""
 SMOOTH = _named("sigmoid tanh gelu silu softplus elu")
 MAXIMA = _named("max_pool1d max_pool2d adaptive_max_pool2d amax")
-MIXED = _named("softmax layer_norm group_norm scaled_dot_product_attention square pow exp")
+MIXED = _named("softmax attend layer_norm group_norm scaled_dot_product_attention square pow exp")
 """Steps that mix values, or bend; some have lines as well (see `mixing`)."""
 KNOWN = SHAPES | IDENTITIES | FACTORS | SUMS | KINKED | SMOOTH | MAXIMA | MIXED | {"batch_norm", "input"}
 SIZES = _named(
@@ -107,7 +107,7 @@ def inner(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], ndim: int) -
     """The axes whose values a step mixes, where it is none that only moves and adds."""
     if name.startswith("conv") or name in {"batch_norm", "group_norm"} or "pool" in name:
         return list(range(1, ndim))
-    if name in {"matmul", "bmm", "scaled_dot_product_attention"}:
+    if name in {"matmul", "bmm", "attend", "scaled_dot_product_attention"}:
         return [-1, -2] if ndim > 2 else [-1]
     if name == "softmax":
         return [int(kwargs.get("dim", args[1] if len(args) > 1 else -1))]

@@ -45,7 +45,7 @@ def _terms(step: Step, before: Sequence[Interval]) -> float:
     if name in {"linear"} or name.startswith("conv"):
         weight = step.args[1] if len(step.args) > 1 else step.kwargs["weight"]
         return float(weight[0].numel() if not name.startswith("conv_transpose") else weight[:, 0].numel()) + 2
-    if name in {"matmul", "bmm", "mm"}:
+    if name in {"matmul", "bmm", "mm", "attend"}:
         sizes = [one.shape[-1] for one in step.args if isinstance(one, Tensor)]
         return float(max([*sizes, *(low.shape[-1] for low, _ in before)])) + 2
     if name in AVERAGES or "avg_pool" in name:
@@ -56,6 +56,6 @@ def _terms(step: Step, before: Sequence[Interval]) -> float:
         return 6.0
     if name in SMOOTH or name in {"exp", "square", "pow", "hardsigmoid"}:
         return ULPS
-    if name in {"softmax", "layer_norm", "group_norm", "scaled_dot_product_attention"}:
+    if name in {"softmax", "layer_norm", "group_norm"}:
         return before[0][0][0].numel() + ULPS
     return 0.0

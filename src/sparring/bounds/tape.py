@@ -120,6 +120,11 @@ class Traced(Tensor):
         if name in LIKENED and not isinstance(args[0], Traced):  # of the traced one only dtype and device are taken
             plain: Any = _mapped((args, kwargs), _bare)
             return func(*plain[0], **plain[1])
+        if name == "scaled_dot_product_attention" and (parts := unfused(args, kwargs)) is not None:
+            query, key, value, factor = parts
+            shares = (query @ key.transpose(-2, -1) * factor).softmax(-1)
+            with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001  # pyright: ignore
+                return _recorded("attend", torch.matmul, (shares, value), {}, shares)
         source = next(value for value in _leaves((args, kwargs)) if isinstance(value, Traced))
         if name not in KNOWN:
             raise ModelError(_unknown(name, source))
@@ -128,6 +133,18 @@ class Traced(Tensor):
         if changed is not None:  # done in place: whoever holds the tensor sees what became of it
             changed.number = out.number
         return out
+
+
+def unfused(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, float] | None:
+    """Query, key, value and factor of plain attention, whose three steps are recorded apart; None of any other."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given: dict[str, Any] = dict(zip(names, args, strict=False)) | dict(kwargs)
+    parts = [given[name] for name in names[:3]]
+    odd = given.get("attn_mask") is not None or given.get("dropout_p") or given.get("is_causal")
+    if odd or given.get("enable_gqa") or not all(isinstance(part, Traced) for part in parts):
+        return None
+    factor = given.get("scale")
+    return parts[0], parts[1], parts[2], parts[0].shape[-1] ** -0.5 if factor is None else factor
 
 
 def _recorded(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], source: Traced) -> Any:
