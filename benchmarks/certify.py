@@ -1,6 +1,7 @@
 """Published models between both ends: what bounds prove of each image, and what attacks break.
 
     python benchmarks/certify.py [name-filter ...] [--limit N] [--out FOLDER] [--plan quick]
+    python benchmarks/certify.py mnist_kw --method fast-lin --unclipped      (the bound that was published for it)
 
 For each model the first images are attacked by a plan and then certified by the cascade, each batch kept in FOLDER, so
 that the same command goes on where it was stopped. A row says how many are right, still right under the plan, and
@@ -14,6 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -77,6 +79,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--method", default="auto")
     parser.add_argument("--plan", default="quick")
+    parser.add_argument(
+        "--unclipped", action="store_true", help="certify balls that leave the box, as Wong & Kolter do"
+    )
     parser.add_argument("--out", type=Path, default=Path("certified"))
     asked = parser.parse_args()
     sys.path.insert(0, str(FOLDER))
@@ -96,7 +101,9 @@ def main() -> None:
             net, (x, y), space, plan=asked.plan, store=folder / f"{asked.plan}-{n}", curve=False, name=name
         )
         broken = torch.from_numpy(verdict.tally.broken)
-        found, seconds = proven(net, x, y, space, broken, asked.method, asked.batch_size, folder)
+        where = replace(space, box=(-1.0, 2.0)) if asked.unclipped else space
+        part = folder / "unclipped" if asked.unclipped else folder
+        found, seconds = proven(net, x, y, where, broken, asked.method, asked.batch_size, part)
         peer, attacked = known("cert", truth, "certified", n), known("aa", truth, "robust_after_AA", n)
         for count in sorted({min(count, n) for count in (1000, n)}):
             cells = [name, f"{type(space).__name__} {size:g}{'' if 'mnist' in name else '/255'}", f"{count}"]
