@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sparring.attack import AllTargets, Attack, Cascade, GradientAttack
 from sparring.attacks.alma import ALMA
+from sparring.attacks.fmn import FMN
 from sparring.attacks.pdgd import PDGD, PDPGD
 from sparring.attacks.pruning import Pruning
 from sparring.attacks.shrinking import ShrinkingBall
@@ -47,7 +48,7 @@ def searches(space: Ball, steps: int) -> tuple[Attack, ...]:
     if isinstance(space, L0):
         return PDPGD(share(30)), SigmaZero(share(49)), Pruning(share(21))
     if isinstance(space, L1):
-        return PDPGD(share(48)), ShrinkingBall(share(21)), AllTargets(ShrinkingBall(share(31) // 9, outset=None), 9)
+        return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(max(1, share(40) // 9)), 9)
     if isinstance(space, L2):
         return far, ALMA(share(34), first=0.1), PDGD(share(33))
     return far, AllTargets(ShrinkingBall(share(67) // 9, outset=None), 9)
