@@ -429,3 +429,17 @@ def test_attention_with_a_mask_is_refused_and_plain_attention_is_recorded_as_its
     masked = trace(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True).mean(1), torch.rand(2, 3, 4))
     with pytest.raises(ModelError, match="attention with a mask"):
         propagate(masked, torch.zeros(2, 3, 4), torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("width", [0.1, 50.0, 2000.0])
+def test_the_range_of_softmax_is_met_at_corners_of_the_box_however_wide(width):
+    middle = 30 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    low, high = middle - width, middle + width
+    ends = softmax_interval(low, high, -1)
+    for i in range(5):
+        at = torch.arange(5) == i
+        for end, own, others in zip(ends, (low, high), (high, low), strict=True):
+            torch.testing.assert_close(
+                end[:, i], torch.where(at, own, others).softmax(-1)[:, i], rtol=1e-9, atol=1e-300
+            )
+    assert softmax_interval(low[:, :1], high[:, :1], 1)[0].eq(1).all()

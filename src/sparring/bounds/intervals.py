@@ -134,15 +134,20 @@ def _softmax(step: Step, inputs: Sequence[Interval]) -> Interval:
 
 
 def softmax_interval(low: Tensor, high: Tensor, dim: int) -> Interval:
-    """The range of softmax over a box of scores: p_i = 1 / (1 + Σ_{j≠i} exp(z_j - z_i))."""
+    """The range of softmax over a box of scores: p_i = 1 / (1 + Σ_{j≠i} exp(z_j - z_i)).
+
+    The sum over the others is taken from those before i and those after it: taking one's own from the whole sum would
+    lose what is far smaller than that.
+    """
 
     def share(own: Tensor, others: Tensor) -> Tensor:
-        top = others.amax(dim, keepdim=True)
-        weight = (others - top).exp()
-        rest = (weight.sum(dim, keepdim=True) - weight).clamp_min(0)
-        return 1 / (1 + rest * (top - own).exp())
+        nothing = torch.full_like(others.narrow(dim, 0, 1), -torch.inf)
+        size = others.shape[dim] - 1
+        before = torch.cat([nothing, others.logcumsumexp(dim).narrow(dim, 0, size)], dim)
+        after = torch.cat([others.flip(dim).logcumsumexp(dim).flip(dim).narrow(dim, 1, size), nothing], dim)
+        return (own - torch.logaddexp(before, after)).sigmoid()
 
-    return share(low, high), share(high, low).clamp(max=1)
+    return share(low, high), share(high, low)
 
 
 def _attention(step: Step, inputs: Sequence[Interval]) -> Interval:

@@ -73,8 +73,8 @@ def hold(
             held.errors[index] = wrong
             low, high = low - wrong, high + wrong
         if known is not None:
-            low = torch.maximum(low, known.ends[index][0])
-            high = torch.maximum(low, torch.minimum(high, known.ends[index][1]))
+            low = torch.fmax(low, known.ends[index][0])  # a bound that overflowed narrows nothing
+            high = torch.maximum(low, torch.fmin(high, known.ends[index][1]))
         if affine(step) and len(step.inputs) == 1 and step.inputs[0] in apart:
             exact.add(index)
             if _separate(step):

@@ -154,6 +154,7 @@ def _bounded(model: Model, x: Batch, y: Labels, space: Ball, stage: Method, know
         if stage in {"crown-ibp", "crown", "fast-lin"}:
             slopes = chord_slopes(tape, held) if stage == "fast-lin" else None
             found = torch.maximum(found, margins(tape, region, held, y, slopes))
+        found = torch.where(found.isnan(), -torch.inf, found)  # bounds that overflow prove nothing
         return Known(tape, held, found if known is None else torch.maximum(found, known.margins))
 
 
