@@ -83,12 +83,9 @@ class Ball(Space):
 
     def apply(self, x: Batch, delta: Delta) -> Batch:
         """x + δ, with every rounding made towards x: what the model sees is in the ball and in the box."""
-        ideal = x + delta
         with torch.no_grad():
-            y = geometry.clip(ideal, *self.box)
-            over = (y - x).abs() > delta.abs()
-            y = torch.addcmul(y, geometry.toward(y, x) - y, over.to(y.dtype))  # what `where` gives, at a fraction
-        return ideal + (y - ideal).detach() if delta.requires_grad else y
+            y = geometry.inward(x, delta, *self.box)
+        return geometry.moved(delta, y) if delta.requires_grad else y
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
         return geometry.norm(delta, self.p)
