@@ -1,7 +1,10 @@
 """Each check fails for the fault that it is for, and passes without it."""
 
+import re
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from evaluated import toy
@@ -125,6 +128,22 @@ def test_a_search_without_gradients_that_finds_more_is_noticed():
     assert "seeing less finds no more" in failed(found)
     assert verdict.by_attack()[1].broke > 2
     assert str(verdict).startswith("DOUBT")
+
+
+def test_a_search_by_decisions_that_finds_more_than_one_by_scores_is_named():
+    model, (_, x, _) = mlp(), toy(60)
+
+    def sure(x):
+        out = model(x)
+        return 9.0 * F.one_hot(out.argmax(1), out.shape[1])
+
+    plan = {"square": attacks.Square(60), "rays": attacks.RayS(60)}
+    asked = ThreatModel(Linf(0.06), access=Access.SCORES)
+    found, _ = checks(sure, asked, plan, data=(x, model(x).argmax(1)))
+    told = found["seeing less finds no more"]
+    assert not told.passed
+    assert re.match(r"rays broke \d+ of 60 samples", told.meaning)
+    assert told.advice.startswith("the scores mislead")
 
 
 def test_a_model_that_detaches_its_input_is_reported_not_raised():

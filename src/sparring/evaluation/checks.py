@@ -89,25 +89,26 @@ def _confirmed(study: Study) -> Check:
 
 
 def _weaker(study: Study, tally: Tally) -> Check:
-    """An attack that sees less must not find what those that see more have missed."""
-    names, found, after, strong = list(study.attacks), 0, list[str](), False
-    for name in names:
-        sees = study.attacks[name].access >= Access.GRADIENTS
-        if strong and not sees:
-            after.append(name)
-            found += int(((tally.by == name) & tally.right).sum())
-        strong = strong or sees
-    right = int(tally.right.sum())
-    name = "seeing less finds no more"
-    if not after:
-        return Check(name, None, "no attack without gradients came after one with them", "add Square() to the plan")
+    """An attack must not find what those before it that see more have missed; each that does is named."""
+    found, seen = dict[str, int](), Access.DECISIONS
+    for name, attack in study.attacks.items():
+        if attack.access < seen:
+            found[name] = int(((tally.by == name) & tally.right).sum())
+        seen = max(seen, attack.access)
+    right, name = int(tally.right.sum()), "seeing less finds no more"
+    if not found:
+        advice = "add Square() to the plan" if seen > Access.SCORES else "add RayS() or HopSkipJump() to the plan"
+        return Check(name, None, "no attack came after one that sees more than it does", advice)
     allowed = 0.01 * right if study.threat.space.eps is not None else 0.05 * right
     return Check(
         name,
-        found <= max(1.0, allowed),
-        f"{', '.join(after)} broke {found} of {right} samples that attacks by gradient had left",
+        sum(found.values()) <= max(1.0, allowed),
+        f"{', '.join(f'{who} broke {count}' for who, count in found.items())} of {right} samples, which attacks that "
+        f"see more had left",
         "the gradients mislead (masking): attack the model without its non-differentiable or random parts, or give "
-        "Square more queries",
+        "Square more queries"
+        if seen > Access.SCORES
+        else "the scores mislead: trust those that ask for decisions, or give Square more queries",
     )
 
 
