@@ -46,7 +46,8 @@ def searches(space: Ball, steps: int) -> tuple[Attack, ...]:
 
     far = ShrinkingBall(share(33))
     if isinstance(space, L0):
-        return PDPGD(share(30)), SigmaZero(share(49)), Pruning(share(21))
+        aimed = AllTargets(SigmaZero(max(1, share(17) // 3)), 3)
+        return PDPGD(share(31)), SigmaZero(share(32)), aimed, Pruning(share(19))
     if isinstance(space, L1):
         return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(max(1, share(40) // 9)), 9)
     if isinstance(space, L2):
