@@ -37,6 +37,8 @@ SETTINGS = (
     ("cifar_cnn_a_adv", Linf(2 / 255), "cifar_cnn_a_adv_2over255", 100),
     ("cifar_kw_small_l2_stage0", L2(36 / 255), "", 100),
     ("cifar_sri_resnet_a", Linf(1 / 255), "", 100),
+    ("cifar_vit_pgd", Linf(0.25 / 255), "", 50),
+    ("cifar_vit_pgd", Linf(1 / 255), "cifar_vit_pgd_1over255", 50),
 )
 """Model, threat, the name of the files of truth, and how many images."""
 CHUNK = 100
