@@ -42,14 +42,14 @@ def searches(space: Ball, steps: int) -> tuple[Attack, ...]:
     few = steps - 34  # what clean looks, last looks and the final bisections cost beside the steps
 
     def share(hundredths: int) -> int:
-        return max(1, few * hundredths // 100)
+        return few * hundredths // 100
 
-    far = ShrinkingBall(share(33))
     if isinstance(space, L0):
-        aimed = AllTargets(SigmaZero(max(1, share(17) // 3)), 3)
+        aimed = AllTargets(SigmaZero(share(17) // 3), 3)
         return PDPGD(share(31)), SigmaZero(share(32)), aimed, Pruning(share(19))
     if isinstance(space, L1):
-        return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(max(1, share(40) // 9)), 9)
+        return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // 9), 9)
     if isinstance(space, L2):
-        return far, ALMA(share(34), first=0.1), PDGD(share(33))
-    return far, AllTargets(ShrinkingBall(share(67) // 9, outset=None), 9)
+        aimed = AllTargets(FMN(share(9) // 3), 3)
+        return ShrinkingBall(share(29)), ALMA(share(32), first=0.1), PDGD(share(29)), aimed
+    return ShrinkingBall(share(33)), AllTargets(ShrinkingBall(share(67) // 9, outset=None), 9)
