@@ -1,5 +1,7 @@
 """The bench: what it counts, keeps, refuses and hides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack,
 from sparring.attacks import FMN, PGD, Square
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted
-from sparring.losses import Point, margin
+from sparring.losses import Point, cross_entropy, margin
 from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import L2, Linf
 from sparring.threat import Access, ThreatModel
@@ -422,3 +424,19 @@ def test_a_search_among_none_is_no_search_even_in_a_box_of_each_samples_own():
     x = inputs()
     p = problem(ThreatModel(Linf(0.05, box=((x - 0.1).clamp(0, 1), (x + 0.1).clamp(0, 1)))))
     assert torch.equal(p.among(torch.zeros(16, dtype=torch.bool), lambda none: none.best), p.best)
+
+
+def test_a_slope_is_the_gradient_and_where_nobody_reads_the_books_they_stay_blank():
+    x, model = inputs(6), mlp()
+    y, threat = model(x).argmax(1), ThreatModel(Linf(0.05))
+    delta = 0.04 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    read = bind(model, x, y, threat, retire=False, dense=True)
+    unread = bind(model, x, y, threat, retire=False, dense=True, kept=False)
+    limited = bind(model, x, y, replace(threat, queries=9), retire=False, dense=True, kept=False)
+    slopes = [p.slope(delta, cross_entropy) for p in (read, unread, limited)]
+    assert torch.equal(slopes[0], read.gradient(delta, cross_entropy).gradient)
+    assert torch.allclose(slopes[0], slopes[1], atol=1e-6)
+    assert torch.equal(slopes[0], slopes[2])
+    assert [int(p.result().forwards.sum()) for p in (read, unread, limited)] == [12, 0, 6]
+    unread.observe(delta)
+    assert torch.equal(unread.best, delta)

@@ -86,9 +86,12 @@ class Attack(ABC):
         seed: int = 0,
         ids: Labels | None = None,
     ) -> Batch:
-        """The last iterate on every sample, successful or not, unconfirmed: what adversarial training wants."""
+        """The last iterate on every sample, successful or not, unconfirmed: what adversarial training wants.
+
+        It lies in the space exactly; the points on the way to it may leave a ball by a rounding error.
+        """
         question = as_threat(threat)
-        problem = bind(model, x, y, question, seed=seed, ids=ids, retire=False, dense=True)
+        problem = bind(model, x, y, question, seed=seed, ids=ids, retire=False, dense=True, kept=False)
         return problem.space.apply(problem.x, self.search(cast(Gradients, problem))).detach().to(x.dtype)
 
 

@@ -168,11 +168,8 @@ class _Moved(torch.autograd.Function):
     """`y`, as if it were x + δ to whoever differentiates in δ."""
 
     @staticmethod
-    def forward(delta: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, delta: Tensor, y: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return y.view_as(y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None: ...
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -25,6 +25,7 @@ from sparring.ledger import Ledger, Result
 from sparring.losses import Loss, Point
 from sparring.parts import Parts
 from sparring.random import Random
+from sparring.spaces import Ball
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
@@ -36,9 +37,18 @@ G = TypeVar("G", bound="Gradients")
 class Decisions(Parts):
     """What an attack may use when the model only names a winner."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, random: Random, *, dense: bool, sent: Callable[..., Batch]):
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        random: Random,
+        *,
+        dense: bool,
+        sent: Callable[..., Batch],
+        kept: bool = True,
+    ):
         super().__init__(ledger, random, dense=dense)
-        self._engine, self._sent = engine, sent
+        self._engine, self._sent, self._kept = engine, sent, kept
         self._look_every = 1 if self.x.device.type == "cpu" else 10
 
     @property
@@ -198,6 +208,18 @@ class Gradients(Scores):
             gradient = self._differentiate(out, value, v)
         return Reply(value.detach(), gradient, self._keep(delta.detach(), out.detach()))
 
+    def slope(self, v: Delta, loss: Loss, through: Callable[[Delta], Delta] | None = None) -> Delta:
+        """The gradient alone, for a search that reads nothing else of the reply.
+
+        In `perturb`, where only the last iterate counts, it is cheaper: nothing is billed, and the point is not kept.
+        """
+        if self._kept or self.fallen is not None or through is not None:
+            return self.gradient(v, loss, through).gradient
+        v, meant = v.detach().requires_grad_(), self.space.near if isinstance(self.space, Ball) else self.space.apply
+        with torch.enable_grad():
+            out = self._engine(self._sent(meant(self.x, v), self.x, self.space.box))
+            return slope(out, loss(Point(v, out, self.goal, self._engine.inner)), v)
+
     def inside(self: G, layer: str) -> G:
         """This problem, whose points also carry what the model's layer of that name gave: `Point.inner`."""
         deep = copy(self)
@@ -248,11 +270,13 @@ def bind(
     stream: int = 0,
     retire: bool = True,
     dense: bool = False,
+    kept: bool = True,
 ) -> Decisions:
     """The problem that this threat model poses on this batch, with the access that it grants.
 
     `ids` name the samples for the random draws (0 … n-1 where None). `dense` keeps all shapes static: the model sees
-    every row always. `retire=False` keeps every sample active, and takes no look at the clean input.
+    every row always. `retire=False` keeps every sample active, and takes no look at the clean input. With `kept=False`
+    nobody will read the books, and `slope` leaves them alone, unless queries are limited.
     """
     given, (x, y) = x, check(x, y, threat.space)
     sent = partial(geometry.sent, dtype=given.dtype, levels=threat.levels)
@@ -260,7 +284,8 @@ def bind(
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}
-    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, sent=sent)
+    kept = kept or threat.queries is not None
+    problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, sent=sent, kept=kept)
     if retire:
         problem.look()
     return problem

@@ -68,7 +68,7 @@ def asking(p: Gradients, delta: Delta, loss: Loss, transform: Transform | None) 
     def ask(offset: Delta | None) -> Delta:
         point = delta if offset is None else delta + offset
         if transform is None:
-            return p.gradient(point, loss).gradient
+            return p.slope(point, loss)
         space = ball(p.space, transform)
         total, count = torch.zeros_like(point), 0
         for image in transform.maps(p.x, p.random):
@@ -102,7 +102,7 @@ class RFGSM(GradientAttack):
         space = ball(p.space, self, Linf)
         eps = rows(p.eps, p.x)
         delta = space.project(p.x, self.share * eps * p.random.signs(*p.x.shape[1:]))
-        gradient = p.gradient(delta, self.loss).gradient
+        gradient = p.slope(delta, self.loss)
         return space.project(p.x, delta + (1 - self.share) * eps * space.steepest(p.x, delta, gradient))
 
 
