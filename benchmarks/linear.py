@@ -71,7 +71,7 @@ def draw(found: list[dict[str, float]], path: str, title: str) -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10)
-    plt.rcParams["svg.hashsalt"] = "linear"
+    plt.rcParams.update({"svg.hashsalt": "linear", "svg.fonttype": "none"})
     figure.savefig(path, metadata={"Date": None})
 
 
