@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from autoattack import load
 
-from sparring.attack import AllTargets, Attack, Cascade, Near
-from sparring.attacks import APGD, ODI, PGD, Annealed, Nearest, Square
+from sparring.attack import AllTargets, Attack, Cascade, Near, restarts
+from sparring.attacks import APGD, FMN, ODI, PGD, Annealed, Nearest, Square
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
 from sparring.threat import as_threat
 
@@ -49,6 +49,10 @@ def warm(queries: int) -> Square:
     return Square(queries, rescale=True, warm=True)
 
 
+def onward(steps: int) -> Annealed:
+    return Annealed(steps, margin, warm_start=True)
+
+
 SETTINGS: dict[str, Attack] = {
     "margin-10": APGD(10, margin),
     "annealed-10": Annealed(10),
@@ -68,6 +72,9 @@ SETTINGS: dict[str, Attack] = {
     "probability-20, near targets-9": Cascade((P20, Near(AllTargets(APGD(15, margin), 9), 0.4))),
     "probability-20, near warm-300": Cascade((P20, Near(warm(300), 0.5))),
     "probability-20, near warm-100, warm-1000": Cascade((P20, Near(warm(100), 0.5), Near(warm(1000), 0.15))),
+    "probability-20, near onward-20 to 4": Cascade((P20, Near(AllTargets(onward(20), 4), 0.6))),
+    "probability-20, near onward-30 x 3": Cascade((P20, Near(restarts(onward(30), 3), 0.3))),
+    "fmn-60": FMN(60),
     "square-200": Square(200),
     "square-1000": Square(1000),
 }

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from autoattack import load, reference
@@ -24,16 +25,27 @@ from sparring.threat import as_threat
 def ours(name: str, threat: str, count: int, plan: str) -> dict:
     model, x, y = load(name, count)
     begin = time.process_time()
-    verdict = sparring.evaluate(model, (x, y), threat, plan=plan, curve=False)
+    verdict = sparring.evaluate(model, (x, y), threat, plan=plan, curve=False, batch_size=count)
     costs = {kind: verdict.costs[f"{kind}_per_sample"] for kind in ("forwards", "backwards")}
-    return {"stands": int(verdict.tally.standing.sum()), "seconds": time.process_time() - begin, **costs}
+    seconds = time.process_time() - begin
+    return {
+        "stands": int(verdict.tally.standing.sum()),
+        "seconds": seconds,
+        **costs,
+        "ids": ids(verdict.tally.standing),
+    }
 
 
 def theirs(name: str, threat: str, count: int) -> dict:
     model, x, y = load(name, count)
     space, begin = as_threat(threat).space, time.process_time()
     stands = reference(model, x, y, type(space).__name__, float(space.eps))  # pyright: ignore
-    return {"stands": int(stands.sum()), "seconds": time.process_time() - begin}
+    return {"stands": int(stands.sum()), "seconds": time.process_time() - begin, "ids": ids(stands)}
+
+
+def ids(stands: Any) -> list[int]:
+    """Of the samples that stand, the places."""
+    return torch.as_tensor(stands).nonzero().flatten().tolist()
 
 
 def main() -> None:
@@ -45,6 +57,7 @@ def main() -> None:
     parser.add_argument("--no-reference", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    ours(*MODELS[1], 8, "standard")  # what a process imports and allocates once is left out
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     known = {(one["model"], one["threat"], one["n"], one["who"]): one for one in done}
     ratios: dict[str, list[float]] = {plan: [] for plan in given.plans}

@@ -31,7 +31,7 @@ SPINE = (
     Entry("apgd-t", a.APGDT(steps=8, classes=3), LP),
     Entry("apgd-large", a.APGD(steps=30, large_radii=True), (L1,)),
     Entry("square", a.Square(queries=200), LP, exact=False),
-    Entry("square-beside", a.Square(queries=200, rescale=True, beside=4), LP, exact=False),
+    Entry("square-beside", a.Square(queries=200, rescale=True, beside=4, hope=0.01), LP, exact=False),
     Entry("fab", a.FAB(steps=20, classes=4), LP, free=True),
     Entry("fab-t", a.AllTargets(a.FAB(steps=20), 3), LP, free=True),
     Entry("fmn", a.FMN(steps=100), (Linf, L2, L1, L0), free=True),

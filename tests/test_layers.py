@@ -121,7 +121,7 @@ def test_no_import_hides_in_a_function_but_a_heavy_optional_one(path):
 
 def test_attacks_do_not_meet_but_in_a_suite():
     suites = {"__init__.py", "autoattack.py", "composed.py", "minimum_norm.py", "transfer.py", "transformed.py"}
-    parts = {f"sparring.attacks.{name}" for name in ("lines", "starts", "subspaces")}  # what decision attacks share
+    parts = {f"sparring.attacks.{name}" for name in ("hills", "lines", "starts", "subspaces")}  # what attacks share
     for path in (ROOT / "attacks").glob("*.py"):
         if path.name in suites:
             continue

@@ -8,7 +8,8 @@ import torch
 from known import Affine, inputs, mlp
 from sparring import geometry
 from sparring.attacks import Square
-from sparring.attacks.square import _hill, _Picture, _tile
+from sparring.attacks.hills import hill, tile
+from sparring.attacks.square import _Picture
 from sparring.errors import InputError
 from sparring.spaces import L0, L1, L2, Linf
 from sparring.threat import Access, ThreatModel
@@ -164,16 +165,16 @@ def test_the_schedule_can_be_stretched_over_the_queries():
 
 
 def test_a_hill_falls_from_its_middle_by_the_papers_sums():
-    hill = _hill(5, 5, 2)
+    high = hill(5, 5, 2)
     terms = torch.tensor([1.0, 1 / 4, 1 / 9])
     rings = torch.stack([terms.sum(), terms[1:].sum(), terms[2:].sum()])
-    assert torch.allclose(hill[2, 2:], rings / hill.norm() * hill.norm() * (hill[2, 2] / rings[0]))
-    assert hill.argmax() == 12
+    assert torch.allclose(high[2, 2:], rings / high.norm() * high.norm() * (high[2, 2] / rings[0]))
+    assert high.argmax() == 12
     for power in (1, 2):
-        tile = _tile(6, 4, power)
-        assert float(geometry.norm(tile[None], power)) == pytest.approx(1.0)
-        assert (tile[:3] > 0).all()
-        assert (tile[3:] < 0).all()
+        shape = tile(6, 4, power)
+        assert float(geometry.norm(shape[None], power)) == pytest.approx(1.0)
+        assert (shape[:3] > 0).all()
+        assert (shape[3:] < 0).all()
 
 
 @each_norm
@@ -192,3 +193,18 @@ def test_it_refuses_a_space_that_it_has_no_squares_for():
     model, x = Affine(), inputs()
     with pytest.raises(InputError, match="Square works in Linf or L2 or L1, not in L0"):
         Square()(model, x, model(x).argmax(1), L0(3))
+
+
+def test_squares_that_do_not_help_are_given_up_and_those_that_do_go_on():
+    x, y, calls = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.long), [0]
+
+    def falling(x):
+        calls[0] += 1
+        return torch.tensor([[1 / calls[0], 0.0]]).expand(len(x), 2)
+
+    still = Square(160, hope=0.01)(lambda x: torch.tensor([[1.0, 0.0]]).expand(len(x), 2), x, y, Linf(0.1))
+    ends = Square(160)(falling, x, y, Linf(0.1))
+    calls[0] = 0
+    goes_on = Square(160, hope=0.01)(falling, x, y, Linf(0.1))
+    assert still.forwards.tolist() == [13] * 3  # the clean input, up to a 16th of the candidates, and the last point
+    assert goes_on.forwards.tolist() == ends.forwards.tolist() == [162] * 3

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparring import geometry
 from sparring.attack import ScoreAttack
+from sparring.attacks.hills import tile
 from sparring.losses import Loss, margin
 from sparring.problem import Scores
 from sparring.spaces import L1, L2, Ball, Linf, ball
@@ -43,10 +44,15 @@ class Square(ScoreAttack):
     warm: bool = False  # begin at the best point of the searches before, not at random
     loss: Loss = margin
     beside: int = 1  # candidates asked about in one call, of which the best may be kept; the paper's 1 is a chain
+    hope: float = 0.0  # leave a sample alone whose loss falls by less than this share of itself in a 16th of them
 
     def search(self, p: Scores, /) -> Delta:
         if p.copies < self.beside:
             return p.crowd(self.beside, self.search)
+        with p.random.apart():  # where all are given up the search ends sooner, and later draws must not tell
+            return self._search(p)
+
+    def _search(self, p: Scores) -> Delta:
         space = ball(p.space, self, Linf, L2, L1)
         *channels, height, width = (1, 1, *p.x.shape[1:])
         picture, least = _Picture(math.prod(channels), height, width), 1 if isinstance(space, Linf) else 3
@@ -54,14 +60,18 @@ class Square(ScoreAttack):
         candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
         candidate = draws = p.best.reshape(candidate.shape) if self.warm else candidate
         delta, value = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf)
-        for t in p.steps(-(-self.queries // p.copies)):
+        before, given_up = value, torch.zeros_like(value, dtype=torch.bool)
+        for t in p.steps(calls := -(-self.queries // p.copies)):
             found = p.value(candidate.reshape(p.x.shape), self.loss)
-            better = found < value
+            better = (found < value) & ~given_up
             value, delta = p.shared(value.where(~better, found), delta.where(~rows(better, delta), candidate))
+            if self.hope and t % max(calls // 16, 1) == 0:
+                given_up, before = given_up | (value > (1 - self.hope) * before), value
+                p.rest(given_up)
             draws = p.random.uniform(AHEAD, 5 + picture.channels) if t % AHEAD == 0 else draws
             age = t * p.copies * 10_000 // self.queries if self.rescale else t * p.copies
             candidate = change(delta, draws[:, t % AHEAD], windows[bisect_left(SHRINK, age)])
-        return candidate.reshape(p.x.shape)
+        return torch.where(rows(given_up, delta), delta, candidate).reshape(p.x.shape)
 
 
 class _Picture(NamedTuple):
@@ -73,10 +83,9 @@ class _Picture(NamedTuple):
 
     def window(self, share: float, least: int) -> Window:
         """The square of this share of the area, or a rectangle; in L2 and L1 at least 3 wide, and odd."""
-        area = share * self.height * self.width
-        side = max(round(math.sqrt(area)), least) | (least > 1)
+        side = max(round(math.sqrt(share * self.height * self.width)), least) | (least > 1)
         short, long = sorted((self.height, self.width))
-        a, b = (side, side) if side <= short else (short, min(max(round(area / short), side), long))
+        a, b = (side, side) if side <= short else (short, min(max(round(share * long), side), long))
         return (a, b) if self.height <= self.width else (b, a)
 
     def place(self, where: Tensor, window: Window) -> Tensor:
@@ -104,10 +113,10 @@ def _colours(p: Scores, space: Ball, picture: _Picture, _: list[Window]) -> tupl
 
 
 def _hills(p: Scores, space: Ball, picture: _Picture, windows: list[Window]) -> tuple[Tensor, Change]:
-    """In L2 and L1: tiles, then squares, each a hill and a hollow, paid for by what another square gives up."""
+    """In L2 and L1: tiles, then hills with hollows, for what another square gives up (in L1 more, as published)."""
     channels, height, width = picture
     power, side = int(space.p), max(min(height, width) // 5, 1)
-    tiles = {(h, w): (_tile(h, w, power).to(p.x), _tile(w, h, power).T.to(p.x)) for h, w in {*windows, (side, side)}}
+    tiles = {(h, w): (tile(h, w, power).to(p.x), tile(w, h, power).T.to(p.x)) for h, w in {*windows, (side, side)}}
 
     def mass(delta: Tensor) -> Tensor:
         return delta.abs().pow(power).sum(2, keepdim=True)
@@ -120,31 +129,15 @@ def _hills(p: Scores, space: Ball, picture: _Picture, windows: list[Window]) -> 
         old, rest = delta.gather(2, here), delta.scatter(2, here, 0)
         given, rest = rest.gather(2, there), rest.scatter(2, there, 0)
         unused = (rows(p.eps, delta) ** power - mass(delta).sum(1, keepdim=True)).clamp_min(0)
-        budget = (mass(old) + mass(given) + unused / channels) ** (1 / power)
-        budget = channels * budget if power == 1 else budget  # as published; what is too much, the projection thins out
-        hill = torch.where(draws[:, 4:5] < 0.5, *(tile.flatten() for tile in tiles[window]))[:, None]
+        budget = (channels if power == 1 else 1) * (mass(old) + mass(given) + unused / channels) ** (1 / power)
+        hill = torch.where(draws[:, 4:5] < 0.5, *(one.flatten() for one in tiles[window]))[:, None]
         raised = F.normalize(torch.where(draws[:, 5:, None] < 0.5, hill, -hill) + F.normalize(old, power, 2), power, 2)
         return fit(rest.scatter(2, here, budget * raised))
 
     down, across = height // side, width // side
-    kind, sign = p.random.signs(1, down, across), p.random.signs(channels, down, across)
-    kind, sign = (v.repeat_interleave(side, 2).repeat_interleave(side, 3) for v in (kind, sign))
-    above, beside = (tile.repeat(down, across) for tile in tiles[side, side])
-    top, left = (height - down * side) // 2, (width - across * side) // 2
-    around = (left, width - across * side - left, top, height - down * side - top)
+    signs = [p.random.signs(count, down, across) for count in (1, channels)]
+    kind, sign = (v.repeat_interleave(side, 2).repeat_interleave(side, 3) for v in signs)
+    above, beside = (one.repeat(down, across) for one in tiles[side, side])
+    around = [(size % side + more) // 2 for size in (width, height) for more in (0, 1)]
     delta = F.pad(sign * torch.where(kind > 0, above, beside), around).flatten(2)
     return fit(delta * rows((p.eps / geometry.norm(delta, power)).clamp_min(1), delta)), change
-
-
-def _tile(height: int, width: int, power: int) -> Tensor:
-    """A hill above a hollow, of norm 1."""
-    halves = _hill(height // 2, width, power), -_hill(height - height // 2, width, power)
-    return geometry.unit(torch.cat(halves)[None], power)[0]
-
-
-def _hill(height: int, width: int, power: int) -> Tensor:
-    """Equation (2), of norm 1: ring r around the middle is Σ 1/(m + 1)² high, over m ≥ r; in L1, Σ 1/(m + 1)⁴."""
-    down, across = (torch.arange(size) - size // 2 for size in (height, width))
-    ring = torch.maximum(down.abs()[:, None], across.abs())
-    terms = (torch.arange(max(height, width) // 2 + 1) + 1.0) ** (-2 * (3 - power))
-    return geometry.unit(terms.flip(0).cumsum(0).flip(0)[ring][None], power)[0]

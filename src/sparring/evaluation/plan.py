@@ -6,7 +6,20 @@ from functools import partial
 from typing import TypeAlias
 
 from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
-from sparring.attacks import APGD, FAB, FMN, ODI, PGD, Bisection, Nearest, PatchSearch, Square, Staged, autoattack
+from sparring.attacks import (
+    APGD,
+    FAB,
+    FMN,
+    ODI,
+    PGD,
+    Annealed,
+    Bisection,
+    Nearest,
+    PatchSearch,
+    Square,
+    Staged,
+    autoattack,
+)
 from sparring.errors import InputError
 from sparring.evaluation.plan_margins import by_margin, names_a_class, patched
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
@@ -17,6 +30,10 @@ from sparring.threat import Access, ThreatModel
 
 Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
 """A plan's name, one attack, several, or several with names of their own."""
+
+
+SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.01)
+"""Squares from the best point so far: thousands where gradients mislead, some two hundred where they do not."""
 
 
 def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
@@ -55,9 +72,10 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
     A short search on the margin breaks what is easy, and a look without gradients tells early when they mislead. A
-    search on probabilities follows; for the samples that it did not move, diversified starts; and for those that it
-    brought near, the likeliest classes one by one, and squares that go on from the best point for as long as a
-    sample stays near. Free threats ask for the smallest perturbation, and run each attack on every sample.
+    search on probabilities follows; for the samples that it did not move, a diversified start; and for those that it
+    brought near, the likeliest classes one by one, squares that go on from the best point for as long as they help,
+    and a long descent from where those end. In L1, where starts matter most, six of them. Free threats ask for the
+    smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -70,18 +88,29 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return patched(threat)
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
-    sparse = isinstance(space, L1)
-    first = APGD(20, margin, large_radii=True) if sparse else APGD(10, margin)
+    if isinstance(space, L1):
+        return {
+            "margin": APGD(20, margin, large_radii=True),
+            "square": Square(10),
+            "search": Cascade(
+                (
+                    APGD(20, probability_margin, large_radii=True),
+                    Near(restarts(APGD(40, margin, large_radii=True), 6), 0.5),
+                    Near(SQUARES, 0.3),
+                )
+            ),
+        }
     further = (
-        Near(restarts(ODI(10), 3), 1.0, beyond=0.8),
-        Near(restarts(first, 6) if sparse else AllTargets(APGD(10, margin), 4), 0.5 if sparse else 0.3),
-        Near(Square(96, rescale=True, warm=True, beside=8), 0.5),
-        Near(Square(1000, rescale=True, warm=True, beside=16), 0.2),
+        Near(ODI(10), 1.0, beyond=0.8),
+        Near(AllTargets(Annealed(15, margin, warm_start=True), 4), 0.6),
+        Near(SQUARES, 0.4),
+        Near(Annealed(60, margin, warm_start=True), 0.3),
+        Near(SQUARES, 0.3),
     )
     return {
-        "margin": first,
-        "square": Square(25),
-        "search": Cascade((APGD(20, probability_margin, large_radii=sparse), *further)),
+        "margin": APGD(10, margin),
+        "square": Square(10),
+        "search": Cascade((APGD(20, probability_margin), *further)),
     }
 
 
