@@ -73,7 +73,7 @@ def _wanted(study: Study, key: Key) -> Ids:
 
 
 def _stage(study: Study, key: Key, batch: int, world: World, clock: Clock) -> int:
-    """Work through what is missing; returns the batch size, halved whenever a GPU ran out of memory."""
+    """Work through what is missing; returns the batch size, halved whenever memory ran out."""
     stage, attack = key
     todo = missing(study, key, world)
     tally = study.tally(before=key) if stage != CLEAN else None
@@ -84,7 +84,9 @@ def _stage(study: Study, key: Key, batch: int, world: World, clock: Clock) -> in
         at, begun = todo[:batch], time.perf_counter()
         try:
             done = work(at)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _starved(error):
+                raise
             if len(at) == 1:
                 raise ModelError(f"{study.device} has not enough memory for one sample; use another device") from error
             batch, done = len(at) // 2, None
@@ -99,6 +101,11 @@ def _stage(study: Study, key: Key, batch: int, world: World, clock: Clock) -> in
         fell = ~rows["right"] | rows["success"] if stage in (CLEAN, ATTACK) else np.zeros(0)
         clock.advance(len(at), int(fell.sum()))
     return batch
+
+
+def _starved(error: RuntimeError) -> bool:
+    """Whether a device had too little memory; the CPU's allocator has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _work(study: Study, key: Key) -> Work:
