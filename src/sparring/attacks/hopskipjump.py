@@ -53,8 +53,8 @@ class HopSkipJump(DecisionAttack):
     """Queries for the first normal (the paper's B₀); the step t + 1 takes √(t + 1) times as many."""
     max_draws: int = 10_000
     radius: float | None = None
-    """How far from the boundary directions are tried, in units of the distance. None is the paper's 1/d, and in L∞ at
-    least 0.003: nearer, on many features, what bisection leaves of the way outweighs the step."""
+    """How far from the boundary directions are tried, in units of the distance. None is the paper's 1/d, and 0.003 at
+    least, which ends nearer on many features (benchmarks/RESULTS.md)."""
     halvings: int = 20
     """How often a jump that falls short of the boundary is halved, at most."""
     subspace: Subspace = field(default_factory=Full)
@@ -87,7 +87,7 @@ class HopSkipJump(DecisionAttack):
     def _normal(self, p: Decisions, ask: Oracle, space: Ball, delta: Delta, draws: int, *, first: bool) -> Delta:
         """Which way lies the far side: the mean of random directions, weighed by the answers less their mean."""
         size = space.distance(p.x, delta)
-        share = self.radius or max(1 / p.x[0].numel(), 0.003 if isinstance(space, Linf) else 0)
+        share = self.radius or max(1 / p.x[0].numel(), 0.003)
         radius = torch.full_like(size, 0.1) if first else size * share
         plain, weighed, mean = torch.zeros_like(delta), torch.zeros_like(delta), torch.zeros_like(delta)
         for u in self.subspace.directions(p.x, p.random, draws):
