@@ -440,3 +440,12 @@ def test_a_slope_is_the_gradient_and_where_nobody_reads_the_books_they_stay_blan
     assert [int(p.result().forwards.sum()) for p in (read, unread, limited)] == [12, 0, 6]
     unread.observe(delta)
     assert torch.equal(unread.best, delta)
+
+
+def test_a_result_shows_itself_in_one_line():
+    x, y = inputs(3), torch.zeros(3, dtype=torch.long)
+    r = PGD(steps=2)(mlp(), x, y, Linf(0.1))
+    assert repr(r) == (
+        f"Result({int(r.success.sum())} of 3 succeeded, {int(r.forwards.sum())} forwards, "
+        f"{int(r.backwards.sum())} backwards)"
+    )

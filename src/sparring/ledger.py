@@ -32,6 +32,11 @@ class Result:
     backwards: Labels
     """How many gradients were taken for each sample."""
 
+    def __repr__(self) -> str:
+        """One line, without the tensors."""
+        found, forwards, backwards = (int(column.sum()) for column in (self.success, self.forwards, self.backwards))
+        return f"Result({found} of {len(self.success)} succeeded, {forwards} forwards, {backwards} backwards)"
+
 
 KEPT = ("forwards", "backwards", "success", "delta", "score", "broken", "_standing")
 """What a search leaves behind, one row a sample."""

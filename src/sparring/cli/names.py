@@ -17,7 +17,14 @@ from sparring.threat import AREAS, NORMS, Access, ThreatModel, as_threat, number
 ALSO = {"cw": "carliniwagner", "ifgsm": "bim", "apgd-t": "apgdt"}
 """Other names that people use."""
 
+MANY = 60
+"""How many names a message does not list."""
+
 Maker = Callable[..., Attack]
+
+
+IN_A_FILE = "put it in the plan of a Python file that describes the run: sparring evaluate FILE.py:FUNCTION"
+"""For attacks that no name alone can make."""
 
 
 def pick(name: str, known: Iterable[str], kind: str) -> str:
@@ -26,10 +33,11 @@ def pick(name: str, known: Iterable[str], kind: str) -> str:
     meant = _plain(ALSO.get(name.lower(), name))
     if meant in plain:
         return plain[meant]
-    near = get_close_matches(meant, plain, 1, 0.5)
+    near = get_close_matches(meant, plain, 1, 0.6)
     hint = f"; did you mean {plain[near[0]]}?" if near else ";"
+    many = f"Those known: sparring list {kind}s" if len(plain) > MANY else f"Known are {', '.join(plain.values())}"
     raise InputError(
-        f"unknown {kind} {name!r}{hint} Known are {', '.join(plain.values())}".replace("; Known", "; known")
+        f"unknown {kind} {name!r}{hint} {many}".replace("; Known", "; known").replace("; Those", "; those")
     )
 
 
@@ -55,6 +63,10 @@ def defaults(make: Maker) -> dict[str, Any]:
 def attack(name: str, settings: Sequence[str] = ()) -> tuple[str, Attack]:
     """An attack by its name, and settings written as `steps=100`; raises InputError where one is unknown."""
     known = makers()
+    if (plain := _plain(name)) not in map(_plain, known) and plain in map(_plain, attacks.__all__):
+        raise InputError(f"{name} is made from a model, data or other attacks; {IN_A_FILE}")
+    if name.endswith(".safetensors") or ".py:" in name:
+        raise InputError(f"{name} is no attack's name; {IN_A_FILE}")
     name = pick(name, known, "attack")
     usual, given = defaults(known[name]), dict[str, Any]()
     for setting in settings:
