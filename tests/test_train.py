@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from sparring import InputError, StoreError
-from sparring.attacks import PGD
+from sparring import InputError, Linf, StoreError
+from sparring.attacks import FGSM, PGD
 from sparring.defend import (
     EMA,
     SWA,
@@ -38,6 +38,7 @@ from sparring.defend import (
     Standard,
     Step,
     Trades,
+    TrainingRecord,
     constant,
     half_cosine,
     train,
@@ -488,6 +489,54 @@ def test_a_collapsed_training_stops_with_the_weights_from_before(tmp_path: Path)
     assert torch.equal(flat(model), after[1])
     assert "fell from 50.0 % to 1.0 % within epoch 3" in heard[-1].alarm
     assert trained(network(), tmp_path, measure=lambda model: {}, alarms=Alarms(stop=True)) == record
+
+
+def mislabelled(n: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
+    """Two classes 0.16 apart in each of a hundred features, among noise; a share of the labels is wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 2
+    x = 0.5 + (2 * y - 1)[:, None] * 0.08 + 0.1 * torch.randn(n, 100, generator=generator)
+    return x.clamp(0, 1), torch.where(torch.rand(n, generator=generator) < share, 1 - y, y)
+
+
+@pytest.mark.slow
+def test_a_training_against_one_step_collapses_in_earnest_and_is_told_of_and_one_against_more_does_not():
+    """It fits wrong labels at the single step's points alone, by bending between them: loss falls, and so does all."""
+    threat, test = Linf(0.06), mislabelled(200, 1, 0.0)
+
+    def course(attack: PGD) -> tuple[TrainingRecord, float]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            wide = [layer for size in (100, 256, 256) for layer in (nn.Linear(size, 256), nn.ReLU())]
+            model = nn.Sequential(Centred(), *wide, nn.Linear(256, 2))
+        record = train(
+            model,
+            mislabelled(300, 0, 0.1),
+            AdversarialRisk(attack, threat),
+            epochs=60,
+            batch_size=50,
+            rate=3e-3,
+            decay=0.0,
+            schedule=constant,
+            measure=Holdout(*test, PGD(10), threat),
+            keep="best",
+            alarms=Alarms(stop=True, patience=60),
+        )
+        return record, 1 - PGD(10)(model.eval(), *test, threat).success.double().mean().item()
+
+    fallen, kept = course(FGSM())
+    assert [alarm.name for alarm in fallen.alarms] == ["catastrophic overfitting"]
+    assert fallen.epochs[-1].figures["robust"] < 0.4
+    assert fallen.epochs[-1].loss < fallen.epochs[fallen.kept - 1].loss / 2
+    assert kept == fallen.epochs[fallen.kept - 1].figures["robust"] > 0.9
+    steady, _ = course(PGD(5))
+    assert not steady.alarms
+    assert min(epoch.figures["robust"] for epoch in steady.epochs[10:]) > 0.8
+
+
+class Centred(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 4 * (x - 0.5)
 
 
 def test_a_holdout_can_look_at_training_data_too_and_no_batch_size_changes_it():
