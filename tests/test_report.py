@@ -20,7 +20,7 @@ from sparring.evaluation.report_fold import SHOWN, choose
 from sparring.evaluation.report_numbers import distance, duration, median, percent, quantity
 from sparring.evaluation.report_pictures import SIDE, difference, magnification, uri
 from sparring.evaluation.report_view import AttackLine, Curve, Proportion, Question, Sample, View
-from sparring.evaluation.report_words import headline
+from sparring.evaluation.report_words import bound, headline
 
 VOID = {"meta", "img", "br", "input", "link"}
 EVIL = "</title></style></script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
@@ -429,3 +429,8 @@ def test_the_median_counts_what_was_never_found_as_far():
     assert median(np.array([3.0, 1.0, np.inf])) == 3
     assert median(np.array([1.0, np.inf, np.inf])) == np.inf
     assert np.isnan(median(np.zeros(0)))
+
+
+def test_a_bracket_says_its_two_ends_or_where_they_meet():
+    assert "lies between 30.0" in bound(view(certified=proportion(30, 100)))
+    assert "is exactly 43.0" in bound(view(certified=proportion(43, 100)))

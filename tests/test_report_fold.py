@@ -57,6 +57,7 @@ def test_a_bounded_verdict_keeps_its_numbers():
     assert view.forwards == verdict.costs["forwards"]
     assert view.environment["seed"] == "0"
     assert "plan=plan, seed=0" in view.rerun
+    assert view.rerun.startswith("import sparring\nfrom sparring")
 
 
 def test_the_gallery_shows_what_the_model_said_of_what_was_saved():

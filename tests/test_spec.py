@@ -11,10 +11,11 @@ from sparring import attacks, spec
 from sparring.attack import Cascade
 from sparring.directions import Adam, Momentum
 from sparring.errors import InputError, SpecError
+from sparring.evaluation.plan import plan_for
 from sparring.goals import Targeted
 from sparring.losses import dlr, margin
 from sparring.spaces import L0, L1, L2, Linf
-from sparring.threat import Access, ThreatModel
+from sparring.threat import Access, ThreatModel, as_threat
 from sparring.world import World, here
 from table import TABLE
 
@@ -180,3 +181,13 @@ def test_the_world_is_read_from_what_torchrun_says():
 def test_every_sample_belongs_to_one_process():
     ids = torch.arange(100) * 7
     assert (sum(World(r, 3).mine(ids).long() for r in range(3)) == 1).all()
+
+
+@pytest.mark.parametrize("threat", ["linf:8/255", "l1:3", "l2", "patch:3x3"])
+def test_the_code_of_settings_and_their_imports_give_them_back(threat):
+    question = as_threat(threat)
+    plan = plan_for("standard", question)
+    names: dict[str, object] = {}
+    exec("\n".join(spec.imports(question, plan)), names)
+    assert {name: eval(spec.code(attack), names) for name, attack in plan.items()} == plan
+    assert eval(spec.code(question), names) == question

@@ -6,7 +6,8 @@ written. Reading back imports from `sparring` alone, and only names that are def
 
 import math
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib import import_module
@@ -171,6 +172,29 @@ def code(settings: object) -> str:
     text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
     text = re.sub(r", \w+=None\b", "", text)
     return re.sub(r"<(\w+\.\w+): \d+>", r"\1", unaddressed(text))
+
+
+def imports(*settings: object) -> list[str]:
+    """The lines that import what `code` names, each from the shortest module that offers it."""
+    wanted: dict[str, set[str]] = {}
+
+    def visit(one: object) -> None:
+        if isinstance(one, Mapping | list | tuple | set | frozenset):
+            held: Iterable[Any] = one.values() if isinstance(one, Mapping) else one
+            for item in held:
+                visit(item)
+        elif is_dataclass(one) or isinstance(one, FunctionType | Enum):
+            kind: Any = one if isinstance(one, FunctionType) else type(one)
+            parts = kind.__module__.split(".")
+            homes = [".".join(parts[:upto]) for upto in range(1, len(parts) + 1)]
+            offers = [home for home in homes if getattr(sys.modules.get(home), kind.__name__, None) is kind]
+            if offers:
+                wanted.setdefault(offers[0], set()).add(kind.__name__)
+            for field in fields(one) if is_dataclass(one) else ():
+                visit(getattr(one, field.name))
+
+    visit(settings)
+    return [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(wanted.items())]
 
 
 def unaddressed(text: str) -> str:

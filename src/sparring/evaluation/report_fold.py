@@ -251,7 +251,8 @@ def _name(label: int | None, classes: tuple[str, ...]) -> str:
 def _rerun(verdict: Judged) -> str:
     """The code that makes the same verdict again, where no command did."""
     plan = "\n".join(f"    {name!r}: {spec.code(attack)}," for name, attack in verdict.plan.items())
+    needed = "\n".join(["import sparring", *spec.imports(verdict.threat, verdict.plan)])
     return (
-        f"threat = {spec.code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
+        f"{needed}\n\nthreat = {spec.code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
         f"verdict = sparring.evaluate(model, data, threat, plan=plan, seed={verdict.seed})"
     )

@@ -103,6 +103,8 @@ def bound(view: View) -> str:
             "Attacks show what breaks, never what holds: this is an upper bound; a stronger attack can only lower it. "
             "The interval says how far the share may differ on other inputs drawn in the same way."
         )
+    if view.certified.value >= view.robust.value:
+        return f"The accuracy on these {view.noun}s is exactly {percent(view.robust.value)}: proven, and attained."
     return (
         f"The accuracy on these {view.noun}s lies between {percent(view.certified.value)}, which is proven, and "
         f"{percent(view.robust.value)}, which no attack of the plan could lower."
