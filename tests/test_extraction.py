@@ -139,3 +139,9 @@ def test_what_cannot_be_learned_from_is_refused_in_a_sentence():
 def test_networks_with_batch_statistics_are_trained_however_many_inputs_there_are():
     network = nn.Sequential(nn.Flatten(), nn.Linear(24, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
     assert fit_knockoff(Endpoint(mlp()), inputs(17, SHAPE), network, budget=17, epochs=2, batch_size=16).queries == 17
+
+
+def test_what_is_no_inputs_or_no_network_is_named():
+    x = inputs(4, SHAPE)
+    with pytest.raises(InputError, match="Tensor, tuple; give a tensor of inputs"):
+        fit_substitute(Endpoint(Affine()), x, (x, x), budget=4)

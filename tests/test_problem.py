@@ -442,6 +442,11 @@ def test_a_slope_is_the_gradient_and_where_nobody_reads_the_books_they_stay_blan
     assert torch.equal(unread.best, delta)
 
 
+def test_a_model_that_cannot_be_asked_is_named():
+    with pytest.raises(ModelError, match="the model is None; give a function"):
+        PGD()(None, inputs(3), torch.zeros(3, dtype=torch.long), Linf(0.1))
+
+
 def test_a_result_shows_itself_in_one_line():
     x, y = inputs(3), torch.zeros(3, dtype=torch.long)
     r = PGD(steps=2)(mlp(), x, y, Linf(0.1))

@@ -10,7 +10,7 @@ from typing import Any, cast, final
 import torch
 
 from sparring.engine import Model, refuse_batch_statistics
-from sparring.errors import AccessError, InputError
+from sparring.errors import AccessError, InputError, ModelError
 from sparring.ledger import Result
 from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import Space
@@ -66,6 +66,8 @@ class Attack(ABC):
         if self.access > question.access:
             who, granted = type(self).__name__, question.access.name
             raise AccessError(f"{who} needs {self.access.name}; the threat model grants {granted}")
+        if not callable(model):
+            raise ModelError(f"the model is {model!r}; give a function from a batch of inputs to its logits")
         refuse_batch_statistics(model)
         if len(x) == 0:
             return _nothing(x)

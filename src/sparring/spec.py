@@ -187,7 +187,11 @@ def imports(*settings: object) -> list[str]:
             kind: Any = one if isinstance(one, FunctionType) else type(one)
             parts = kind.__module__.split(".")
             homes = [".".join(parts[:upto]) for upto in range(1, len(parts) + 1)]
-            offers = [home for home in homes if getattr(sys.modules.get(home), kind.__name__, None) is kind]
+            offers = [
+                home
+                for home in homes
+                if home != "__main__" and getattr(sys.modules.get(home), kind.__name__, None) is kind
+            ]
             if offers:
                 wanted.setdefault(offers[0], set()).add(kind.__name__)
             for field in fields(one) if is_dataclass(one) else ():

@@ -62,6 +62,9 @@ class Copier:
         hard: bool,
         how: Fit,
     ):
+        if not isinstance(inputs, Tensor) or not isinstance(network, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            given = f"{type(inputs).__name__}, {type(network).__name__}"
+            raise InputError(f"given are {given}; give a tensor of inputs, without labels, and a network to train")
         if budget < 1 or len(inputs) == 0:
             raise InputError(f"{len(inputs)} inputs and a budget of {budget} queries: give at least one of each")
         self.epochs, self.size, self.seed = how.get("epochs", 10), how.get("batch_size", 64), how.get("seed", 0)
