@@ -32,7 +32,7 @@ Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
 """A plan's name, one attack, several, or several with names of their own."""
 
 
-SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.01)
+SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.02)
 """Squares from the best point so far: thousands where gradients mislead, some two hundred where they do not."""
 
 
@@ -105,7 +105,6 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         Near(AllTargets(Annealed(15, margin, warm_start=True), 4), 0.6),
         Near(SQUARES, 0.4),
         Near(Annealed(60, margin, warm_start=True), 0.3),
-        Near(SQUARES, 0.3),
     )
     return {
         "margin": APGD(10, margin),
