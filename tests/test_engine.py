@@ -48,3 +48,16 @@ def test_gradients_come_back_in_the_layout_of_the_input():
     (plain,) = torch.autograd.grad(Untargeted().bind(y).gap(model(v)).sum(), v)
     assert gradient.is_contiguous()
     assert torch.allclose(gradient, plain, atol=1e-6)
+
+
+def test_a_wide_model_is_asked_in_the_usual_layout():
+    """Its weights would take longer to turn around than the images gain."""
+    ways: list[bool] = []
+
+    def note(module, given):
+        ways.append(given[0].is_contiguous(memory_format=torch.channels_last))
+
+    model = nn.Sequential(nn.Conv2d(3, 300, 3), nn.BatchNorm2d(300), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    model.register_forward_pre_hook(note)
+    Engine(model, x := torch.rand(2, 3, 8, 8))(x)
+    assert ways == [False]

@@ -12,13 +12,16 @@ from sparring.types import Batch, Delta, Labels, PerSample
 
 Model = Callable[[Batch], Any]
 
+WIDE = 256
+"""Above so many channels, bringing the weights into the other order costs more than it saves."""
+
 
 class Engine:
     """A model, and what was learned about calling it."""
 
     def __init__(self, model: Model, x: Batch):
         self._model = model
-        self._channels_last = x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _normalises(model)
+        self._channels_last = x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _faster_last(model)
         self.precision = x.dtype
         """The dtype of the last output, before it was made fit for losses."""
         self.inner: Tensor | None = None
@@ -116,6 +119,8 @@ def _spread(out: Tensor, live: Labels, rows: int) -> Tensor:
     return out.new_zeros(rows, *out.shape[1:]).index_copy(0, live, out)
 
 
-def _normalises(model: Model) -> bool:
-    """Whether there is batch normalisation over images: such models run faster channels last."""
-    return isinstance(model, nn.Module) and any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+def _faster_last(model: Model) -> bool:
+    """Whether there is batch normalisation over images, of few channels: such models run faster channels last."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    widths = [part.num_features for part in parts if isinstance(part, nn.BatchNorm2d)]
+    return bool(widths) and max(widths) <= WIDE
