@@ -67,6 +67,16 @@ def by_image(rows: list[Row], budget: int) -> dict[int, float]:
     return {sample: mean(values) for sample, values in found.items()}
 
 
+def nearness(rows: list[Row], budget: int) -> dict[int, float]:
+    """The logarithm of the distance of each image that was moved across the boundary at all, by mean over its runs."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        size = row["near"].get(str(budget), math.inf)
+        if 0 < size < math.inf:
+            found.setdefault(row["sample"], []).append(math.log(size))
+    return {sample: mean(values) for sample, values in found.items()}
+
+
 def margin(pairs: list[float]) -> tuple[float, float]:
     """The mean of differences between pairs, and twice its standard error."""
     middle = mean(pairs)
@@ -75,11 +85,11 @@ def margin(pairs: list[float]) -> tuple[float, float]:
 
 
 def compare(given: argparse.Namespace) -> None:
-    """Ours less a peer's, in per cent of the images both were run on, ± twice the standard error over images."""
+    """Ours less a peer's: broken in per cent of images, then how much farther in per cent; ± two standard errors."""
     found = groups(read(given.rows))
     pooled: dict[tuple[str, str, str, int], list[float]] = {}
     heads = " | ".join(f"at {budget:,}" for budget in BUDGETS)
-    reach = " | ".join(f"distance at {budget:,}" for budget in REACH)
+    reach = " | ".join(f"farther at {budget:,}" for budget in REACH)
     print(f"| model, threat | attack | peer | images | {heads} | {reach} |")
     print("|---|---|---|---|" + "---|" * len(BUDGETS + REACH))
     for key in sorted(key for key in found if key[3] != "ours"):
@@ -97,11 +107,9 @@ def compare(given: argparse.Namespace) -> None:
             if budget <= limit:
                 pooled.setdefault((key[2], key[3], key[1].partition(":")[0], budget), []).extend(pairs)
         for budget in REACH:
-            far = [
-                median(row["near"].get(str(budget), math.nan) for row in rows if row["sample"] in shared)
-                for rows in (mine, found[key])
-            ]
-            cells.append("–" if any(math.isnan(size) for size in far) else f"{far[0]:.3f} / {far[1]:.3f}")
+            one, other = nearness(mine, budget), nearness(found[key], budget)
+            ratios = [one[sample] - other[sample] for sample in sorted(one.keys() & other.keys())]
+            cells.append("{:+.1f} ± {:.1f}".format(*(100 * v for v in margin(ratios))) if ratios else "–")
         print(f"| {key[0]}, {key[1]} | {key[2]} | {key[3]} | {len(shared)} | " + " | ".join(cells) + " |")
     print(f"\n| all models | attack | peer | images | {heads} |\n|---|---|---|---|" + "---|" * len(BUDGETS))
     for name, peer, kind in sorted({key[:3] for key in pooled}):
