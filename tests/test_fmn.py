@@ -98,7 +98,7 @@ def test_eps_bounds_what_counts_but_not_the_search(space):
     model, x = Affine(), inputs()
     y = model(x).argmax(1)
     true = model.fewest(x, y) if space is L0 else model.distance(x, y, space.p)
-    make = (lambda eps: L0(eps, pixels=False)) if space is L0 else space
+    make = (lambda eps: L0(eps.floor(), pixels=False)) if space is L0 else space
     assert FMN()(model, x, y, make(true * 1.01)).success.double().mean() >= 0.9
     beyond = true > 1
     assert not FMN()(model, x[beyond], y[beyond], make(true[beyond] * 0.99)).success.any()

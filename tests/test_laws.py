@@ -224,7 +224,7 @@ def test_it_finds_what_can_be_found_and_nothing_that_cannot(entry, space):
         return
     below = true - 1 if space is L0 else 0.99 * true
     keep = below > 0
-    make = (lambda eps: L0(eps, pixels=False)) if space is L0 else space
+    make = (lambda eps: L0(eps.floor(), pixels=False)) if space is L0 else space
     x, y = x[keep], y[keep]
     assert not entry.attack(model, x, y, make(below[keep])).success.any()
     if entry.exact:

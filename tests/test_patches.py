@@ -113,7 +113,23 @@ def test_a_frame_changes_the_border_alone_and_is_optimal_on_affine_classes():
     gain = slope.abs() * torch.where(slope > 0, 1 - x, x)
     gain[:, :, 1:-1, 1:-1] = 0
     assert torch.equal(result.success, gain.flatten(1).sum(1) > lead)
-    assert torch.equal(Frame(9).apply(x, Frame(9).project(x, 5 * torch.ones(24, 180))), torch.ones_like(x))
+    changed = Frame(4).apply(x, Frame(4).project(x, 5 * torch.ones(24, 180))) != x
+    assert not changed[:, :, 4:5, 4:6].any()
+
+
+@pytest.mark.parametrize(("width", "fits"), [(1, True), (4, True), (5, False), (9, False)])
+def test_a_frame_leaves_something_of_the_picture(width, fits):
+    x = inputs(2, SHAPE)
+    if fits:
+        assert Frame(width).bind(x) == Frame(width)
+        return
+    with pytest.raises(InputError, match=f"a frame {width} pixels wide covers images of 9 × 10 wholly; give at most 4"):
+        Frame(width).bind(x)
+
+
+def test_a_patch_of_no_size_is_named_without_a_place_that_nobody_gave():
+    with pytest.raises(InputError, match=r"^the patch is 0 × 5; give sides from 1 pixel$"):
+        Patch(0, 5)
 
 
 def test_patches_that_do_not_fit_are_refused_in_a_sentence():

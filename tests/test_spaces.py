@@ -190,4 +190,11 @@ def test_an_eps_that_is_no_number_is_refused_in_one_sentence(eps):
 
 def test_a_fraction_of_a_pixel_changes_none():
     x, v = points()
-    assert L0(2.5).distance(x, L0(2.5).project(x, v)).max() == 2
+    assert L0().distance(x, L0().within(2.5).project(x, v)).max() == 2
+
+
+@pytest.mark.parametrize("eps", [0.5, 2.5, torch.tensor([3.0, 0.2])], ids=["half", "more", "each"])
+@pytest.mark.parametrize(("pixels", "what"), [(True, "pixels"), (False, "values")])
+def test_a_fraction_of_a_pixel_is_no_eps(eps, pixels, what):
+    with pytest.raises(InputError, match=f"L0 counts the {what} that may change: give whole numbers from 1, or None"):
+        L0(eps, pixels=pixels)

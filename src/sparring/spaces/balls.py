@@ -201,12 +201,21 @@ class L1(Ball):
 
 @dataclass(frozen=True, eq=False)
 class L0(Ball):
-    """How many pixels change, by however much. A pixel is a place with all of its channels. Fractions round down."""
+    """How many pixels change, by however much. A pixel is a place with all of its channels. eps is a whole number."""
 
     pixels: bool = True
     """Count pixels (for inputs n × channels × height × width); False counts features, channels apart."""
 
     p: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps is not None and not bool((torch.as_tensor(self.eps) % 1 == 0).all()):
+            what = "pixels" if self.pixels else "values"
+            raise InputError(
+                f"eps is {_shown(self.eps)}; L0 counts the {what} that may change: give whole numbers from 1, or None "
+                f"to minimise"
+            )
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
         return geometry.norm(delta.abs().reshape(len(x), self.group(x), -1).sum(1), 0)
@@ -219,7 +228,7 @@ class L0(Ball):
         return geometry.project_l0(v, eps, low, high, self.group(x))
 
     def _draw(self, x: Batch, random: Random) -> Delta:
-        """A random value at ⌊eps⌋ random places."""
+        """A random value at eps random places."""
         places = random.uniform(x[0].numel() // self.group(x))
         kept = geometry.largest(places, self._eps(x).floor()).repeat(1, self.group(x))
         low, high = self._bounds(x)

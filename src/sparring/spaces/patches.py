@@ -36,9 +36,13 @@ class Patch(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.height, self.width, *(self.place or (0,))) < 0 or not self.height * self.width:
-            raise InputError(
-                f"the patch is {self.height} × {self.width} at {self.place}; give sides from 1, and a place from (0, 0)"
-            )
+            at, place = ("", "") if self.place is None else (f" at {self.place}", ", and a place from (0, 0)")
+            raise InputError(f"the patch is {self.size}{at}; give sides from 1 pixel{place}")
+
+    @property
+    def size(self) -> str:
+        """Its height and width in pixels, as one says them."""
+        return f"{self.height} × {self.width}"
 
     def shape(self, x: Batch) -> tuple[int, ...]:
         channels, *sides = pictures(x, self)
@@ -47,7 +51,7 @@ class Patch(Parameters):
             corner + side > whole for corner, side, whole in zip(place, (self.height, self.width), sides, strict=True)
         ):
             raise InputError(
-                f"a patch of {self.height} × {self.width} at {place} leaves images of {sides[0]} × {sides[1]}; "
+                f"a patch of {self.size} at {place} leaves images of {sides[0]} × {sides[1]}; "
                 f"give a smaller one, or another place"
             )
         return (channels * self.height * self.width + 2,)
@@ -134,8 +138,16 @@ class Frame(Parameters):
         if self.width < 1:
             raise InputError(f"the frame is {self.width} pixels wide; give 1 or more")
 
+    @property
+    def size(self) -> str:
+        """Its width, as one says it."""
+        return f"{self.width} px"
+
     def shape(self, x: Batch) -> tuple[int, ...]:
         channels, height, width = pictures(x, self)
+        if 2 * self.width >= (side := min(height, width)):
+            most = f"give at most {(side - 1) // 2}" if side > 2 else "give larger images"
+            raise InputError(f"a frame {self.width} pixels wide covers images of {height} × {width} wholly; {most}")
         return (channels * height * width,)
 
     def draw(self, x: Batch, random: Random) -> Delta:
@@ -160,7 +172,7 @@ class Frame(Parameters):
     def _mask(self, x: Batch) -> Tensor:
         """1 in the frame, 0 inside it."""
         _, height, width = pictures(x, self)
-        w = min(self.width, (min(height, width) + 1) // 2)
+        w = self.width
         mask = torch.ones_like(x[:1])
         mask[:, :, w : height - w, w : width - w] = 0
         return mask.flatten(1)
