@@ -285,6 +285,14 @@ def test_a_free_threat_is_answered_by_a_distance(sparring: Command):
     assert "robust accuracy" not in ended.out
 
 
+def test_what_the_curve_took_of_the_cost_and_the_size_of_a_patch_are_told(sparring: Command):
+    said = sparring("evaluate", "nets.py:net", "-d", "nets.py:data", "-t", "linf:0.1", "-p", "quick", "-o", "a").out
+    assert re.search(r"backwards a sample, \d+ and \d+ of them for the curve", said)
+    said = sparring("evaluate", "nets.py:net", "-d", "nets.py:data", "-t", "patch:2x1", "-p", "quick", "-o", "b").out
+    assert "Patch 2 × 1 · untargeted" in said
+    assert "for the curve" not in said
+
+
 def test_failed_checks_are_told_before_any_figure(sparring: Command):
     ended = sparring("evaluate", "nets.py:rounds", *QUICK, "--out", "here")
     failed = [

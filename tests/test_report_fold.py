@@ -13,7 +13,9 @@ from sparring.errors import StoreError
 from sparring.evaluation import Check
 from sparring.evaluation.report import render, write_report
 from sparring.evaluation.report_fold import view_of
-from sparring.evaluation.report_words import headline
+from sparring.evaluation.report_words import detail, headline
+from sparring.losses import margin
+from sparring.spaces import Frame, Patch
 
 SHAPE = (1, 4, 6)
 
@@ -132,6 +134,23 @@ def test_the_rules_say_what_the_attacker_may_do():
         "The Euclidean length of the change of an image is at most 0.3, and every value stays within 0 to 1.",
         "The attacker wants any wrong class, sees the model's gradients, and may ask as often as it likes.",
     )
+
+
+@pytest.mark.parametrize(("space", "name"), [(Patch(2, 3), "Patch 2 × 3"), (Frame(1), "Frame 1 px")], ids=repr)
+def test_an_area_is_named_by_its_size_wherever_a_change_is(space, name):
+    _, verdict = judge(space, plan=PGD(10, loss=margin), curve=False)
+    view = view_of(verdict)
+    assert view.question.name.replace("\N{NO-BREAK SPACE}", " ") == name
+    broken = [sample for sample in view.samples if sample.fate == "broken"]
+    assert broken
+    assert all(detail(sample, view).endswith(view.question.name) for sample in broken)
+    part = view_of(replace(verdict, threat=ThreatModel(replace(space, eps=0.5)))).question
+    assert (part.name.replace("\N{NO-BREAK SPACE}", " "), part.change(0.25)) == (f"{name}, 0.5", f"{name} 0.25")
+
+
+def test_a_limit_of_queries_is_said_to_hold_for_each_attack():
+    _, verdict = judge(ThreatModel(Linf(0.03), queries=9), n=16)
+    assert "may ask at most 9 times for each image in each attack." in view_of(verdict).question.rules[1]
 
 
 def test_an_eps_of_each_samples_own_is_a_range():

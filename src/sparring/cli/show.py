@@ -17,8 +17,10 @@ from sparring.directions import Direction
 from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
 from sparring.evaluation.progress import clock
+from sparring.evaluation.rows import CURVE
 from sparring.goals import Rule, Targeted
 from sparring.outputs import Unrejected
+from sparring.spaces import Frame, Patch
 from sparring.threat import AREAS, NORMS, as_threat
 
 
@@ -49,8 +51,11 @@ def verdict(found: Verdict, folder: Path) -> Table:
         table.add_row("certified", f"[dim]nothing: {escape(found.bracket.refused)}[/]")
     broke = ", ".join(f"{name} {count}" for name, count in found.broken_by().items())
     table.add_row("broken by", escape(broke) or "nothing")
-    costs = found.costs
+    costs, drawn = found.costs, found.rows.only(CURVE)
     a_sample = f"{costs['forwards_per_sample']:.0f} forwards and {costs['backwards_per_sample']:.0f} backwards a sample"
+    if len(drawn):
+        some = (float(drawn[name].sum()) / found.n for name in ("forwards", "backwards"))
+        a_sample += ", {:.0f} and {:.0f} of them for the curve".format(*some)
     table.add_row("cost", f"{found.n} samples in {clock(costs['seconds'])}, {a_sample}")
     known = [check for check in found.checks if check.passed is not None]
     table.add_row("checks", f"{len(known) - len(found.doubts)} of {len(known)} passed")
@@ -137,8 +142,11 @@ def _threat(found: Verdict) -> str:
     """The threat model in a few words."""
     space, threat = found.threat.space, found.threat
     size = "smallest change" if space.eps is None else f"eps {space.eps:.4g}" if isinstance(space.eps, float) else "eps"
-    parts = [type(space).__name__, size, _goal(threat.goal)]
-    limit = [] if threat.queries is None else [f"{threat.queries} queries"]
+    name = type(space).__name__
+    if isinstance(space, Patch | Frame):
+        name, size = f"{name} {space.size}", "" if isinstance(space.eps, int | float) and space.eps == 1 else size
+    parts = [name, *filter(None, [size]), _goal(threat.goal)]
+    limit = [] if threat.queries is None else [f"{threat.queries} queries an attack"]
     return escape(" · ".join([*parts, threat.access.name.lower(), *limit]))
 
 

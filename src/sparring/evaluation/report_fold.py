@@ -126,7 +126,9 @@ def _proportion(count: int, of: int) -> Proportion:
 
 def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Question:
     space, goal = threat.space, threat.goal
-    unit = "L∞" if isinstance(space, Linf) else type(space).__name__
+    area = isinstance(space, Patch | Frame)
+    filled = area and isinstance(space.eps, int | float) and space.eps == 1
+    unit = f"{type(space).__name__} {space.size}" if area else "L∞" if isinstance(space, Linf) else type(space).__name__
     eps = None if space.eps is None else float(torch.as_tensor(space.eps).max())
     size = "" if eps is None else distance(eps)
     if isinstance(space.eps, Tensor):
@@ -136,9 +138,9 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
     limit = f"The attacker seeks the smallest change of an {noun}, measured in {unit}"
     if eps is not None:
         limit = LIMITS.get(type(space), f"The attacker moves within {spec.code(space)}").format(noun=noun, eps=size)
-    if eps == 1 and isinstance(space, Patch | Frame):
-        size = f"{space.height} × {space.width}" if isinstance(space, Patch) else f"{space.width} px"
-        where = f"one patch of {size} pixels" if isinstance(space, Patch) else f"a frame {space.width} pixels wide"
+    if area and filled:
+        size = ""
+        where = f"one patch of {space.size} pixels" if isinstance(space, Patch) else f"a frame of {space.width} pixels"
         limit = f"The attacker may paint {where} on an {noun}, in any colours"
     wants = "any wrong class" if target is None else f"“{target}”"
     if goal == Unrejected():
@@ -147,9 +149,12 @@ def _question(threat: ThreatModel, classes: tuple[str, ...], noun: str) -> Quest
         wants = spec.code(goal)
     elif goal.confidence:
         wants += f", by a lead of {goal.confidence:g}"
-    asks = "as often as it likes" if threat.queries is None else f"at most {threat.queries:,} times for each {noun}"
+    asks = "as often as it likes"
+    if threat.queries is not None:
+        asks = f"at most {threat.queries:,} times for each {noun} in each attack"
     rules = (f"{limit}{_box(space)}.", f"The attacker wants {wants}, {SEES[threat.access]}, and may ask {asks}.")
-    return Question(f"{unit} {size}".strip().replace(" ", "\N{NO-BREAK SPACE}"), eps, unit, target, rules)
+    name = f"{unit}{',' if area and size else ''} {size}".strip().replace(" ", "\N{NO-BREAK SPACE}")
+    return Question(name, eps, unit, target, rules, filled)
 
 
 def _box(space: Space) -> str:

@@ -45,10 +45,16 @@ class Question:
     """The name of the class that the attacker wants, or None for any wrong one."""
     rules: tuple[str, ...] = ()
     """What the attacker may do and see, one sentence each."""
+    filled: bool = False
+    """Whether the space is an area that may be changed at will, so that no distance says anything."""
 
     def size(self, distance: float) -> str:
         """A distance in three digits, in grey levels where eps is."""
         return numbers.distance(distance, grey=self.grey)
+
+    def change(self, distance: float) -> str:
+        """A change of this size, with its unit: `L2 0.31`, or `Patch 5 × 5`, which is its size."""
+        return self.name if self.filled else f"{self.unit} {self.size(distance)}"
 
     @property
     def grey(self) -> bool:

@@ -160,7 +160,7 @@ def detail(sample: Sample, view: View) -> str:
     if sample.fate == "standing":
         return f"No. {sample.id}, no attack of the plan could turn it"
     by = "found for the curve" if sample.attack == CURVE else sample.attack
-    return f"No. {sample.id}, {by}, {view.question.unit} {view.question.size(sample.distance)}"
+    return f"No. {sample.id}, {by}, {view.question.change(sample.distance)}"
 
 
 def costs(view: View) -> list[tuple[str, str, str]]:
