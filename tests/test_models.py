@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from known import inputs, mlp
 from sparring.attacks import PGD
 from sparring.errors import InputError, MissingExtraError, ModelError
+from sparring.guest import evaluating, switchable
 from sparring.models import (
     Averaged,
     Cast,
@@ -412,6 +413,12 @@ def test_an_exported_program_answers_and_differentiates_as_the_model_it_was(smal
     x = X.clone().requires_grad_()
     got, want = (torch.autograd.grad(m(x)[:, 0].sum(), x)[0] for m in (model, small))
     torch.testing.assert_close(got, want)
+    modes = [part.training for part in model.modules()]
+    with evaluating(nn.Sequential(model)):  # a program refuses eval(), and has its mode all the same
+        assert not any(part.training for part in model.modules())
+    assert [part.training for part in model.modules()] == modes
+    assert not switchable(model)
+    assert switchable(small)
 
 
 def test_a_program_exported_for_one_batch_size_is_refused_with_the_remedy(small, tmp_path):

@@ -17,11 +17,28 @@ def modes_kept(model: nn.Module) -> Generator[None]:
             module.training = training
 
 
+def settled(model: nn.Module) -> nn.Module:
+    """The model in evaluation mode, by the marks of its parts: an exported program has those, and refuses `eval()`."""
+    for module in model.modules():
+        module.training = False
+    return model
+
+
+def switchable(model: nn.Module) -> bool:
+    """Whether the model can be put into training mode; an exported program's mode was fixed when it was saved."""
+    with modes_kept(model):
+        try:
+            model.train()
+        except NotImplementedError:
+            return False
+    return True
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode in every part of the model, for a while."""
     with modes_kept(model):
-        model.eval()
+        settled(model)
         yield
 
 

@@ -31,6 +31,7 @@ from sparring.defend.hardware import Precision
 from sparring.defend.schedules import SCHEDULES
 from sparring.errors import InputError
 from sparring.folder import Folder
+from sparring.guest import switchable
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
 from sparring.world import here
@@ -146,6 +147,11 @@ def trainable(name: str, seed: int, device: torch.device) -> tuple[LoadedModel, 
     loaded = load(name)
     if not isinstance(loaded.model, nn.Module) or not list(loaded.model.parameters()):
         raise InputError(f"{name} is no module with weights; give one that can be trained, as file.py:factory")
+    if not switchable(loaded.model):
+        raise InputError(
+            f"{name} is an exported program, which has no training mode; give the module that it was exported from, as "
+            f"file.py:factory"
+        )
     return loaded, loaded.model.to(device).requires_grad_()
 
 

@@ -27,6 +27,7 @@ from sparring.evaluation.reach import keeping, within_reach
 from sparring.evaluation.rows import CLEAN
 from sparring.folder import Folder
 from sparring.goals import Targeted
+from sparring.guest import settled
 from sparring.models.asking import ask
 from sparring.models.blackbox import BlackBox
 from sparring.models.factory import build
@@ -231,7 +232,7 @@ def _model(given: Any, name: str, gradients: bool) -> LoadedModel:
         return load(given, gradients=gradients)
     if not callable(given) or isinstance(given, type):
         raise InputError(f"the model of the run {name} is a {type(given).__name__}; give an nn.Module or a name")
-    return LoadedModel(given.eval() if isinstance(given, nn.Module) else given, name)
+    return LoadedModel(settled(given) if isinstance(given, nn.Module) else given, name)
 
 
 def _targets(threat: ThreatModel, loaded: LoadedModel, samples: Samples, device: torch.device) -> None:

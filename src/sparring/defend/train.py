@@ -26,7 +26,7 @@ from sparring.defend.schedules import Schedule
 from sparring.defend.schedules import one_cycle as one_cycle
 from sparring.defend.together import together
 from sparring.errors import InputError
-from sparring.guest import modes_kept
+from sparring.guest import modes_kept, switchable
 from sparring.progress import Step, Watch, shown
 from sparring.types import Batch, Labels
 
@@ -81,6 +81,10 @@ def train(
     size = size_of(data)
     if not trained:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
+    if not switchable(model):
+        raise InputError(
+            "the model is an exported program, which has no training mode; train the module that it was exported from"
+        )
     if min(epochs, batch_size, size) < 1 or rate <= 0:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"

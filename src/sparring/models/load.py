@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from sparring.errors import ModelError
+from sparring.guest import settled
 from sparring.models.endpoint import load_endpoint
 from sparring.models.factory import build, said
 from sparring.models.hubs import HUBS, load_hub
@@ -78,7 +79,7 @@ def _weighted(loaded: LoadedModel, path: Path) -> LoadedModel:
 def _ready(made: Any, name: str) -> Model:
     """What a factory returned, if it is a model; a module in evaluation mode."""
     if isinstance(made, nn.Module):
-        return made.eval()
+        return settled(made)
     if isinstance(made, type):
         raise ModelError(f"{name} returned the class {made.__name__}; return a model, {made.__name__}()")
     if not callable(made):
