@@ -112,9 +112,18 @@ def test_batch_size_is_no_part_of_a_run(copied):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"plan": {"pgd": attacks.PGD(6), "square": attacks.Square(20)}}, "attacks.0.settings.steps is 5 there and 6"),
-        ({"threat": "linf:0.04"}, "threat.space.eps is 0.03 there and 0.04 here"),
-        ({"threat": "l2:0.03"}, "threat.space.type is"),
+        (
+            {"plan": {"pgd": attacks.PGD(6), "square": attacks.Square(20)}},
+            "run: attacks: of pgd, steps is 5 there and 6 here; give",
+        ),
+        ({"threat": "linf:0.04"}, "run: threat: eps is 0.03 there and 0.04 here; give"),
+        ({"threat": "l2:0.03"}, "run: threat: space is Linf there and L2 here; give"),
+        ({"plan": {"pgd": attacks.PGD(5)}}, "run: attacks are pgd, square there and pgd here; give"),
+        (
+            {"threat": "linf:0.04", "n": 23, "plan": {"pgd": attacks.PGD(5)}, "model": Counting(mlp())},
+            'run: threat: eps is 0.03 there and 0.04 here; samples is 24 there and 23 here; model is "Sequential" '
+            'there and "Counting" here; attacks are pgd, square there and pgd here; give',
+        ),
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"n": 23}, "run: samples is 24 there and 23 here; give"),
         ({"curve": False}, "curve"),
@@ -348,5 +357,5 @@ def test_a_surrogate_is_known_by_its_weights(tmp_path):
 
     run(tmp_path / "run", plan=transfer(1))
     run(tmp_path / "run", plan=transfer(1))
-    with pytest.raises(StoreError, match=r"attacks.0.settings.surrogate.sha256"):
+    with pytest.raises(StoreError, match=r"attacks: of transfer, surrogate.sha256 is"):
         run(tmp_path / "run", plan=transfer(2))

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sparring.errors import StoreError
+from sparring.evaluation.difference import differences
 from sparring.evaluation.identity import Answers, alike
 from sparring.evaluation.rows import SCHEMA, Rows
 from sparring.folder import Folder
@@ -177,7 +178,7 @@ class Disk(Store):
             )
         remedy = f"give another folder, or delete {self._folder.address} to start anew"
         if identity != self.identity:
-            what = "; ".join(_differences(record, self._record, called, about)[:3])
+            what = "; ".join(differences(record, self._record, called, about)[:5])
             raise StoreError(f"{self._folder.address} holds another run: {what}; {remedy}")
         if not alike(_answers(about), _answers(called)):
             raise StoreError(
@@ -237,45 +238,9 @@ def _json(value: Any, indent: int | None = None) -> bytes:
     return (json.dumps(value, indent=indent, sort_keys=indent is None, allow_nan=False) + "\n").encode()
 
 
-def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON as one level of dotted paths."""
-    if isinstance(value, dict):
-        parts = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list) and value and isinstance(value[0], dict | list):
-        parts = [(str(place), item) for place, item in enumerate(value)]
-    else:
-        return {path: value}
-    return {
-        key: leaf for name, item in parts for key, leaf in _leaves(item, f"{path}.{name}" if path else name).items()
-    }
-
-
-def _differences(
-    record: Mapping[str, Any], ours: Mapping[str, Any], called: Mapping[str, Any], about: Mapping[str, Any]
-) -> list[str]:
-    """How a kept record differs from ours, in words: settings first, then what has only a name and a hash."""
-    there, here = _leaves(dict(record)), _leaves(dict(ours))
-    named = {"model": "weights or layers", "data": "inputs or labels"}
-    keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-    settings = [key for key in keys if key not in named]
-    said = [f"{key} is {_short(there.get(key))} there and {_short(here.get(key))} here" for key in settings]
-    for key in (key for key in named if key in keys):
-        names = (called.get(key), about.get(key))
-        if names[0] != names[1]:
-            said.append(f"{key} is {_short(names[0])} there and {_short(names[1])} here")
-        elif key != "data" or "samples" not in keys:  # fewer samples are other data, which was said
-            said.append(f"{key} is {_short(names[0])} both times, with other {named[key]} there")
-    return said
-
-
 def _answers(about: Mapping[str, Any]) -> Answers:
     """The fingerprint that was kept; one that resembles all where there is none to be read."""
     try:
         return Answers(**about["answers"])
     except (KeyError, TypeError):
         return Answers()
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    text = "absent" if value is None else json.dumps(value)
-    return text if len(text) <= limit else text[:limit] + "…"
