@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from evaluated import PLAN, toy
 from sparring import evaluate
 from sparring.cli import app
+from sparring.cli.asked import Asked
+from sparring.cli.job import keep
 from sparring.errors import InputError, StoreError
 from sparring.evaluation.bracket import Bracket
 from sparring.spaces import L0, Linf
@@ -149,9 +151,45 @@ def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monk
     assert "is exactly" in (tmp_path / "run" / "report.html").read_text()
     refused = CliRunner().invoke(app, ["certify", *question[:3], "-t", "linf:0.1", "-o", "run", "-q"])
     assert refused.exit_code != 0
-    assert "certificates of another question" in refused.output
+    assert "the verdict of another question" in refused.output
     fresh = ("evaluate", *question, "--plan", "quick", "--fresh", "--certify", "crown")
     assert "proven" in run(*fresh)
+
+
+def test_a_refused_question_claims_no_folder_and_another_verdict_is_seen_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    asked = ("certify", "net.py:make", "-d", "net.py:test", "-n", "3", "-q", "-o", "one")
+    refused = CliRunner().invoke(app, [*asked, "-t", "linf:0.05", "-m", "smoothing", "--sigma", "-1"])
+    assert refused.exit_code == 2
+    assert refused.output.startswith("error: sigma is -1")
+    assert not (tmp_path / "one").exists()
+    run(*asked[:-1], "one", "-t", "linf:0.01")
+    none = run(*asked[:-1], "small", "-t", "linf:0.9", "-m", "smoothing", "--samples", "100")
+    assert "the largest radius proven is" in none
+    assert not set(run(*asked, "-t", "linf:0.02", "-n", "2", "--fresh").split()) & {"3"}
+    assert {"000000-2.json"} == {path.name for path in (tmp_path / "one" / "certificates").glob("0*")}
+    keep(Asked("net.py:make", "net.py:test", "linf:0.05", "quick"), tmp_path / "two")
+    monkeypatch.setattr("sparring.cli.proving.certify", None)  # nothing is computed before the refusal
+    other = CliRunner().invoke(app, [*asked[:-1], "two", "-t", "linf:0.1"])
+    assert other.exit_code == 2
+    assert "holds the verdict of another question" in other.output
+    assert not (tmp_path / "two" / "certificates").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("model", "why"), [("http://127.0.0.1:9/v2/models/net", "is an endpoint"), ("net.ts", "is a TorchScript program")]
+)
+def test_a_model_without_steps_to_bound_is_named_as_what_it_is(model, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    torch.jit.trace(net, torch.rand(2, 1, 3, 4)).save("net.ts")
+    done = CliRunner().invoke(app, ["certify", model, "-d", "net.py:test", "-t", "linf:0.1", "-q"])
+    assert done.exit_code != 0
+    assert why in done.output
 
 
 def test_the_command_spares_what_a_quick_attack_broke_and_doubts_a_proof_of_it(tmp_path, monkeypatch):

@@ -245,6 +245,11 @@ def _layers(model: Any) -> dict[int, str]:
 
 
 def _unknown(name: str, source: Traced) -> str:
+    if name.startswith("<torch"):
+        return (
+            "the model is a TorchScript program, whose steps no bound sees; give the module that it was made from, as "
+            "file.py:factory, or certify by smoothing"
+        )
     where = place(source.tape)
     if name in {"bool", "item", "tolist", "numpy", "float", "int", "nonzero", "index"}:
         return f"what {where} does depends on the values of its inputs ({name}); bounds need a fixed path"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import PGD
 from sparring.certify import Method, Smoothed, certify
+from sparring.cli.asked import Asked
 from sparring.cli.job import RECORD, Job, device_named, kept, prepare
 from sparring.cli.names import pick
 from sparring.cli.show import console
@@ -65,11 +66,16 @@ def prove(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, A
     """Certify what the folder does not hold yet; writes certificates.json and .csv, and the bracket of a verdict."""
     method = pick(wanted.method, (*get_args(Method), SMOOTHING), "method")
     threat, device = as_threat(wanted.threat), device_named(wanted.device)
-    loaded = load(wanted.model)
+    if method != SMOOTHING and wanted.model.startswith(("http://", "https://")):
+        raise InputError(
+            f"{wanted.model} is an endpoint, whose steps nobody sees, so there are no bounds; use --method smoothing"
+        )
+    out, loaded = out.resolve(), load(wanted.model)  # what a folder keeps may lead to another working directory
     model = loaded.model.to(device) if isinstance(loaded.model, nn.Module) else loaded.model
     resize = loaded.resize if wanted.resize is None else Resize(wanted.resize, (wanted.resize, wanted.resize))
     samples = load_data(wanted.data, resize, wanted.limit, loaded.classes)
     folder = Folder(out)
+    judged = _judged(wanted, method, out, threat) if method != SMOOTHING and (out / RECORD).is_file() else None
     rows = _rows(wanted, method, model, samples, threat, device, folder, fresh=fresh, quiet=quiet)
     found = _folded(wanted, method, threat, rows)
     table = io.StringIO()
@@ -77,8 +83,8 @@ def prove(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, A
     writer.writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)])
     folder.write(f"{PARTS}/rows.csv", table.getvalue().encode())
     folder.write(f"{PARTS}/certified.json", (json.dumps(found, indent=2) + "\n").encode())
-    if method != SMOOTHING and (out / RECORD).is_file():
-        found["bracket"] = _bracket(wanted, method, out, threat, rows)
+    if judged is not None:
+        found["bracket"] = _bracket(judged, method, out, rows)
     return found
 
 
@@ -99,20 +105,30 @@ def _rows(
     held = set(folder.names(PARTS))
     if SETTINGS in held and not fresh and _parsed(folder, f"{PARTS}/{SETTINGS}") != settings:
         raise StoreError(f"{folder.address} holds certificates of another question; give --fresh or another --out")
-    folder.write(f"{PARTS}/{SETTINGS}", (json.dumps(settings, indent=2) + "\n").encode())
+    claimed = False
     rows: list[dict[str, Any]] = []
-    with nullcontext() if quiet else Progress(console=console(), transient=True) as bar:
+    with nullcontext() if quiet or not console().is_interactive else Progress(console=console(), transient=True) as bar:
         task = bar.add_task("certifying", total=len(samples.x)) if bar else None
         for some in torch.arange(len(samples.x)).split(CHUNK):
             name = f"{PARTS}/{int(some[0]):06d}-{len(some)}.json"
             part = None if fresh or name.split("/")[1] not in held else _parsed(folder, name)
             if part is None:
                 part = _part(wanted, method, model, samples, some, threat, device)
+                if not claimed:  # a question that is refused claims no folder
+                    _claim(folder, settings, held if fresh else set())
+                    claimed = True
                 folder.write(name, json.dumps(part).encode())
             rows += part
             if bar and task is not None:
                 bar.update(task, completed=len(rows))
     return rows
+
+
+def _claim(folder: Folder, settings: dict[str, Any], outdated: set[str]) -> None:
+    """Write what the folder is about from now on, and forget what it held of something else."""
+    for name in outdated:
+        (Path(folder.address) / PARTS / name).unlink(missing_ok=True)
+    folder.write(f"{PARTS}/{SETTINGS}", (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _part(
@@ -164,23 +180,29 @@ def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[st
     }
     if method == SMOOTHING:
         found |= {"sigma": wanted.sigma, "noisy_copies": wanted.samples, "alpha": wanted.alpha, "eps": threat.space.eps}
+        found["largest_radius"] = max((float(row["radius"]) for row in rows), default=0.0)
     return found
 
 
-def _bracket(wanted: Wanted, method: str, out: Path, threat: ThreatModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Draw both ends in the report of the verdict that the folder holds, where it asks the same."""
-    asked = kept(out.resolve())
-    job: Job = prepare(replace(asked, certify=method))
-    same = asked.model == wanted.model and asked.data == wanted.data and str(job.threat.space) == str(threat.space)
-    if not same:
+def _judged(wanted: Wanted, method: str, out: Path, threat: ThreatModel) -> tuple[Job, Asked]:
+    """The verdict that the folder holds, ready to be drawn again; raises InputError where it asks something else."""
+    asked = replace(kept(out), certify=method)
+    job = prepare(asked)
+    if asked.model != wanted.model or asked.data != wanted.data or str(job.threat.space) != str(threat.space):
         raise InputError(
             f"{out} holds the verdict of another question ({asked.model}, {asked.data}, {asked.threat}); its report is "
             f"left as it was: give another --out"
         )
+    return job, asked
+
+
+def _bracket(judged: tuple[Job, Asked], method: str, out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Draw both ends in the report of the verdict that the folder holds."""
+    job, asked = judged
     by = {int(row["id"]): str(row["method"]) for row in rows}
     proven = {int(row["id"]) for row in rows if row["certified"]}
     Folder(out).write(f"{NOTE}.json", json.dumps(Kept(method, by, proven).noted()).encode())
-    verdict = job.run(replace(asked, certify=method), out, progress=False)
+    verdict = job.run(asked, out, progress=False)
     agree = [check for check in verdict.doubts if "certificates" in check.name]
     return {
         "certified": verdict.certified_accuracy,
@@ -200,6 +222,11 @@ def shown(found: dict[str, Any], out: Path) -> None:
         f"  certified accuracy {100 * found['certified_accuracy']:6.2f} %   95 % interval {100 * low:.2f} … "
         f"{100 * high:.2f} %   ({by})",
     ]
+    if found["method"] == SMOOTHING and not sum(found["certified_by"].values()) and found["eps"] is not None:
+        lines.append(
+            f"  the largest radius proven is {found['largest_radius']:.3g}, and eps is {found['eps']:.3g}: radii grow "
+            f"with --sigma, and in Linf are those of L2 over the root of the number of values"
+        )
     if found["contradicted"]:
         lines.append(f"  DOUBT: {found['contradicted']} samples are certified and yet broken: please report the model")
     if between := found.get("bracket"):
