@@ -131,7 +131,9 @@ def test_a_share_of_the_requests_fails_where_that_is_asked_for():
         assert flaky.queries == codes.count(200)
 
 
-@pytest.mark.parametrize("wrong", [{"fail_rate": 2.0}, {"latency": -1.0}, {"batch": 0}, {"top_k": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"fail_rate": 2.0}, {"latency": -1.0}, {"batch": 0}, {"top_k": 0}, {"top_k": 3, "labels_only": True}]
+)
 def test_manners_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InputError):
         Manner(**wrong)

@@ -126,7 +126,7 @@ def test_the_same_command_goes_on_and_another_is_refused(here: Path):
 def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here: Path):
     typed("-d", "train.npz", "--val", "test.npz", "-t", "linf:0.05", "--epochs", "1", "--out", "out", "-r", "plain")
     assert json.loads((here / "out" / "card.json").read_text())["judged on"]["chose the epoch"] is True
-    assert "so both figures flatter a little" in re.sub(r"\s+", " ", (here / "out" / "card.html").read_text())
+    assert "so these figures flatter a little" in re.sub(r"\s+", " ", (here / "out" / "card.html").read_text())
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,10 @@ def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here
         (("-r", "trades", "-s", "gamma=3"), "setting of the risk"),
         (("-r", "ard"), "add --teacher MODEL"),
         (("-r", "gaussian"), "add --set sigma="),
+        (("-r", "ibp", "-a", "pgd"), "--risk ibp takes no attack from the command; leave out --attack pgd"),
+        (("-r", "ibp", "--attack-set", "steps=3"), "takes no attack"),
+        (("-r", "trades", "--teacher", "net.py:make"), "takes no teacher"),
+        (("-r", "ibp", "-t", "l2:1"), "choose another risk"),
         (("-t", "linf"), "leaves eps free"),
         (("--augment", "flop"), "did you mean flip"),
         (("--augment", "flip:2"), "flip has no size"),
@@ -157,6 +161,16 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(words: tuple[str, ...], sa
     assert done.exit_code == 2, done.output
     assert said in " ".join(done.output.split())
     assert not (here / "out" / "weights.safetensors").exists()
+
+
+def test_a_folder_that_holds_an_evaluation_is_refused_and_left_alone(here: Path):
+    (here / "out").mkdir()
+    (here / "out" / "plan.json").write_text("{}")
+    for words in (("--out", "out"), ("--out", "out", "--fresh")):
+        done = typed(*USUAL, *words)
+        assert done.exit_code == 1
+        assert "out holds an evaluation" in done.output
+    assert [path.name for path in (here / "out").iterdir()] == ["plan.json"]
 
 
 def test_risks_are_named_wrapped_and_set():

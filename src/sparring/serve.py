@@ -47,6 +47,10 @@ class Manner:
     def __post_init__(self) -> None:
         if not 0 <= self.fail_rate <= 1:
             raise InputError(f"the fail rate is {self.fail_rate}; give a share from 0 to 1")
+        if self.labels_only and self.top_k is not None:
+            raise InputError(
+                f"labels only gives no scores, and top k {self.top_k} asks for some; choose one of the two"
+            )
         if self.latency < 0 or self.batch < 1 or (self.top_k is not None and self.top_k < 1):
             raise InputError("the latency must be 0 or more, and the batch and top k must be 1 or more")
 

@@ -51,7 +51,8 @@ def certificate(method: str | None, risk: Risk, job: Job, found: Verdict, seed: 
     if found.bracket is None or found.bracket.refused:
         return None
     count, n = int(found.bracket.certified.sum()), len(found.bracket.ids)
-    return _figures(count, n) | {"by": found.bracket.counts(), "of": "the model"}
+    of = "the model, by bounds" + ("" if count else ", none of them tight enough to prove a sample")
+    return _figures(count, n) | {"by": found.bracket.counts(), "of": of}
 
 
 def _smoothed(risk: Risk, job: Job, seed: int) -> dict[str, Any] | None:

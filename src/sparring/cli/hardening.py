@@ -29,7 +29,7 @@ from sparring.defend import Alarms, Hardware, Holdout, train
 from sparring.defend.checkpoint import BEST, LAST, RECORD, STATE
 from sparring.defend.hardware import Precision
 from sparring.defend.schedules import SCHEDULES
-from sparring.errors import InputError
+from sparring.errors import InputError, StoreError
 from sparring.folder import Folder
 from sparring.guest import switchable
 from sparring.models.load import load
@@ -77,6 +77,8 @@ class Wanted:
 def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Any] | None:
     """Train, judge, and write the card; None in a process that does not speak for all."""
     first = here().rank == 0
+    if (out / "plan.json").is_file():
+        raise StoreError(f"{out} holds an evaluation, and a training needs a folder of its own; give another --out")
     if fresh:
         forget(out)
     threat = question(wanted.threat, None, None, None)
@@ -198,12 +200,12 @@ def shown(card: Mapping[str, Any], out: Path) -> None:
         table.add_row("[bold red]alarm[/]", f"[red]{escape(alarm['name'])}: {escape(alarm['meaning'])}[/]")
     for check in card["failed checks"]:
         table.add_row("[bold red]failed check[/]", f"[red]{escape(check)}[/]")
-    for name in ("clean", "attacked", "certified"):
+    for name, called in (("clean", "clean"), ("attacked", "robust"), ("certified", "certified")):
         if (one := card[name]) is None:
             continue
         low, high = one["interval"]
         words = f"{100 * one['accuracy']:.2f} %   [dim]95 % interval {100 * low:.2f} … {100 * high:.2f} %[/]"
-        table.add_row(f"{name} accuracy", words + (f"   of {one['of']}" if "of" in one else ""))
+        table.add_row(f"{called} accuracy", words + (f"   of {one['of']}" if "of" in one else ""))
     cost = card["cost"]
     table.add_row("kept", f"epoch {card['training']['kept']} of {card['training']['epochs']}")
     table.add_row("cost", f"{cost['training seconds']:.0f} s of training, {cost['images a second']:.0f} images/s")

@@ -1,7 +1,7 @@
 """What can be named of a training: risks, augmentations, averages, optimizers, trackers."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, get_type_hints
@@ -88,6 +88,7 @@ def risk(
 ) -> Risk:
     """A risk by its name, or what a function in a Python file returns; `awp+trades` puts one around another."""
     if ":" in text:
+        _heeded(text, attack, moves, teacher, ())
         made = build(text, InputError)
         if not isinstance(made, Risk):
             raise InputError(f"{text} returned a {type(made).__name__}; return a risk, such as defend.Trades(…)")
@@ -102,6 +103,9 @@ def risk(
             raise InputError(
                 f"--risk {text}: {name} {'goes around' if name == names[-1] else 'does not go around'} a risk"
             )
+    needs = {name for kind in kinds for name in _needs(kind)}
+    modules = {name for kind in kinds for name in _needs(kind) if get_type_hints(kind)[name] is nn.Module}
+    _heeded(text, attack, moves, teacher, {*(needs & {"attack"}), *({"teacher"} if modules else ())})
     given = _settings(kinds, settings)
     against = _against(text.rpartition("+")[2].strip().lower(), attack, moves)
     made: Risk | None = None
@@ -117,6 +121,17 @@ def risk(
         made = kind(**wanted)
     assert made is not None
     return made
+
+
+def _heeded(text: str, attack: str | None, moves: Sequence[str], teacher: str | None, takes: Collection[str]) -> None:
+    """Raise InputError where something is given that the risk does not take: it would be ignored."""
+    for option, given, what in (
+        ("--attack", attack, "attack"),
+        ("--attack-set", " ".join(moves), "attack"),
+        ("--teacher", teacher, "teacher"),
+    ):
+        if given and what not in takes:
+            raise InputError(f"--risk {text} takes no {what} from the command; leave out {option} {given}")
 
 
 def _settings(kinds: Sequence[type[Risk]], settings: Sequence[str]) -> dict[type[Risk], dict[str, Any]]:

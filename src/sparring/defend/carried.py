@@ -77,7 +77,8 @@ class UniversalAT(Remembering):
     def backward(self, model: nn.Module, x: Batch, y: Labels, seed: int, scale: Tensor | float = 1.0) -> Tensor:
         space, shared = self._begun(x)
         loss, gradient = pulled(model, space, x, shared.expand_as(x), y, scale)
-        wide = replace(ball(space, self), box=(-math.inf, math.inf))  # the box belongs to inputs, and this is for all
+        free = (-math.inf, math.inf)  # the box belongs to inputs, and this is for all
+        wide = replace(ball(space, self, kind="risk"), box=free)
         one, uphill = x[:1], -gradient.sum(0, keepdim=True)
         move = self.rate * _eps(space, one) * wide.steepest(one, shared, uphill)
         self.memory.held["delta"] = wide.project(one, shared + move)

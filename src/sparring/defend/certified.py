@@ -37,7 +37,7 @@ class IBP(Crafted):
     """How far the climb is; `at` sets it."""
 
     def __post_init__(self) -> None:
-        ball(as_threat(self.threat).space, self, Linf)
+        ball(as_threat(self.threat).space, self, Linf, kind="risk")
         scaled(self.threat, 1.0)
         if not 0 <= self.hold < self.warm <= 1:
             raise InputError(f"hold is {self.hold} and warm {self.warm}; give shares with 0 ≤ hold < warm ≤ 1")

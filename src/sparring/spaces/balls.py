@@ -242,13 +242,13 @@ class L0(Ball):
         return (*super()._parts(), self.pixels)
 
 
-def ball(space: Space, who: object, *norms: type[Ball]) -> Ball:
-    """`space`, for an attack that works in these balls alone; raises InputError elsewhere."""
+def ball(space: Space, who: object, *norms: type[Ball], kind: str = "attack") -> Ball:
+    """`space`, for an attack, or another `kind`, that works in these balls alone; raises InputError elsewhere."""
     if isinstance(space, norms or Ball):
         assert isinstance(space, Ball)
         return space
     names = " or ".join(norm.__name__ for norm in norms or (Linf, L2, L1, L0))
-    raise InputError(f"{type(who).__name__} works in {names}, not in {type(space).__name__}; choose another attack")
+    raise InputError(f"{type(who).__name__} works in {names}, not in {type(space).__name__}; choose another {kind}")
 
 
 def _too_wide(space: Ball, eps: float | Tensor, most: float) -> str:
