@@ -63,7 +63,7 @@ def proven(model, x, y, space, broken, method, batch: int, folder: Path) -> tupl
         path = folder / f"{method}-{int(some[0]):05d}-{len(some)}.pt"
         if not path.is_file():
             begun = time.process_time()
-            one = certify(model, x[some], y[some], space, method=method, batch_size=batch, broken=broken[some])
+            one = certify(model, (x[some], y[some]), space, method=method, batch_size=batch, broken=broken[some])
             folder.mkdir(parents=True, exist_ok=True)
             torch.save([one.__dict__, time.process_time() - begun], path.with_suffix(".tmp"))
             path.with_suffix(".tmp").rename(path)

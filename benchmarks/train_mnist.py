@@ -116,7 +116,7 @@ def judge(net: nn.Sequential, count: int, plan: str) -> None:
     if accounts(net):  # bounds do not go through a filter
         print(f"PGD behind the filter leaves {100 * behind(net, x, y):.1f} %")
     else:
-        proven: Tensor = certify(net, x, y, EPS).certified
+        proven: Tensor = certify(net, (x, y), EPS).certified
         print(f"certified {100 * proven.double().mean().item():.1f} %")
 
 

@@ -118,7 +118,7 @@ def test_certificates_are_kept_and_gone_on_with(tmp_path, monkeypatch):
     from sparring.evaluation import bracket
 
     real = bracket.certify
-    monkeypatch.setattr(bracket, "certify", lambda *a, **k: seen.append(len(a[1])) or real(*a, **k))
+    monkeypatch.setattr(bracket, "certify", lambda *a, **k: seen.append(len(a[1][0])) or real(*a, **k))
     again = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")
     assert seen == [10]
     assert again.bracket is not None

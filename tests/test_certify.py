@@ -28,8 +28,8 @@ def test_an_affine_model_is_certified_up_to_its_exact_distance_and_no_further(p,
     far = model.distance(x, y, p)
     if method == "ibp" and p != math.inf:
         pytest.skip("intervals alone see the box around a ball")
-    inside = certify(model, x, y, SPACES[p](0.98 * far), method=method)
-    outside = certify(model, x, y, SPACES[p](1.001 * far), method=method)
+    inside = certify(model, (x, y), SPACES[p](0.98 * far), method=method)
+    outside = certify(model, (x, y), SPACES[p](1.001 * far), method=method)
     clear = far > 1e-3  # nearer than that, rounding is a part of the distance
     assert clear.sum() > 10
     assert torch.equal(inside.certified[clear], clear[clear])
@@ -44,7 +44,7 @@ def test_no_attack_succeeds_inside_a_certificate(p):
     x = inputs(24, spread=0.9)
     y = model(x).argmax(1)
     eps = {1: 0.5, 2: 0.12, math.inf: 0.03}[p]
-    found = certify(model, x, y, SPACES[p](eps))
+    found = certify(model, (x, y), SPACES[p](eps))
     assert 0 < found.certified.sum() < 24
     fallen = torch.zeros(24, dtype=torch.bool)
     for attack in (PGD(40), APGD(40)):
@@ -61,7 +61,7 @@ def test_certificates_and_exact_distances_agree_on_a_small_network(p):
     exact = exact_distance(model, x, y, SPACES[p]())
     torch.testing.assert_close(exact.double(), model.distance(x, y, p), atol=1e-6, rtol=1e-6)
     for share in (0.3, 0.7, 0.99, 1.01):
-        found = certify(model, x, y, SPACES[p](share * exact))
+        found = certify(model, (x, y), SPACES[p](share * exact))
         assert share < 1 or not found.certified.any()
         assert share > 0.3 or found.certified.float().mean() > 0.7
 
@@ -101,16 +101,16 @@ def test_a_targeted_certificate_asks_for_one_class_alone():
     eps = 0.05
     normal = (model.weight[y] - model.weight[2]).abs().sum(1)
     clear = (z.gather(1, y[:, None]).squeeze(1) - z[:, 2] > eps * normal * 1.001) & (y != 2)
-    found = certify(model, x, y, ThreatModel(Linf(eps), Targeted(2)))
+    found = certify(model, (x, y), ThreatModel(Linf(eps), Targeted(2)))
     assert torch.equal(found.certified, clear)
-    assert found.accuracy >= certify(model, x, y, Linf(eps)).accuracy
+    assert found.accuracy >= certify(model, (x, y), Linf(eps)).accuracy
 
 
 def test_a_sample_is_certified_whatever_batch_it_is_in():
     model, x = mlp(), inputs(12, spread=0.9)
     y = model(x).argmax(1)
-    one = certify(model, x, y, Linf(0.03), batch_size=12)
-    other = certify(model, x.flip(0), y.flip(0), Linf(0.03), batch_size=5)
+    one = certify(model, (x, y), Linf(0.03), batch_size=12)
+    other = certify(model, (x.flip(0), y.flip(0)), Linf(0.03), batch_size=5)
     assert torch.equal(one.certified, other.certified.flip(0))
     assert one.method == other.method[::-1]
 
@@ -118,8 +118,8 @@ def test_a_sample_is_certified_whatever_batch_it_is_in():
 def test_a_cascade_proves_what_any_of_its_stages_proves_and_says_which_did():
     model, x = mlp(), inputs(40, spread=0.9)
     y = model(x).argmax(1)
-    alone = [certify(model, x, y, Linf(0.03), method=method) for method in METHODS[:-1]]
-    whole = certify(model, x, y, Linf(0.03))
+    alone = [certify(model, (x, y), Linf(0.03), method=method) for method in METHODS[:-1]]
+    whole = certify(model, (x, y), Linf(0.03))
     assert torch.equal(whole.certified, torch.stack([one.certified for one in alone]).any(0))
     assert (whole.margin >= alone[-1].margin - 1e-6)[~whole.certified].all()
     for i, name in enumerate(whole.method):
@@ -129,20 +129,31 @@ def test_a_cascade_proves_what_any_of_its_stages_proves_and_says_which_did():
 def test_what_an_attack_broke_is_spared_the_dearest_proof_and_no_other():
     model, x = mlp(), inputs(24, spread=0.9)
     y = model(x).argmax(1)
-    free = certify(model, x, y, Linf(0.03))
-    spared = certify(model, x, y, Linf(0.03), broken=torch.ones(24, dtype=torch.bool))
+    free = certify(model, (x, y), Linf(0.03))
+    spared = certify(model, (x, y), Linf(0.03), broken=torch.ones(24, dtype=torch.bool))
     change = {"open": "broken", "alpha-crown": "broken"}
     assert "open" in free.method
     assert spared.method == tuple(change.get(name, name) for name in free.method)
     with pytest.raises(InputError, match="give one value for each of 24 samples"):
-        certify(model, x, y, Linf(0.03), broken=torch.ones(3, dtype=torch.bool))
+        certify(model, (x, y), Linf(0.03), broken=torch.ones(3, dtype=torch.bool))
+
+
+def test_arrays_are_certified_as_the_tensors_that_they_hold():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.rand(6, 12)  # a row has one layout
+    y = model(x).argmax(1)
+    tensors, arrays = certify(model, (x, y), Linf(0.01)), certify(model, (x.numpy(), y.numpy()), Linf(0.01))
+    assert torch.equal(tensors.certified, arrays.certified)
+    assert torch.equal(tensors.margin, arrays.margin)
+    with pytest.raises(InputError, match="give one label an input"):
+        certify(model, (x.numpy(), y[:2].numpy()), Linf(0.01))
 
 
 def test_wrong_samples_are_never_certified_and_the_model_is_left_as_it_was():
     model, x = mlp().train(), inputs(6)
     y = (model(x).argmax(1) + 1) % 5
     told: list[tuple[int, int]] = []
-    found = certify(model, x, y, Linf(1e-4), batch_size=4, progress=lambda done, of: told.append((done, of)))
+    found = certify(model, (x, y), Linf(1e-4), batch_size=4, progress=lambda done, of: told.append((done, of)))
     assert not found.certified.any()
     assert set(found.method) == {"wrong"}
     assert model.training
@@ -162,11 +173,11 @@ def test_what_cannot_be_bounded_is_refused_in_a_sentence(threat, sentence):
     y = torch.tensor([0, 2])
     if sentence:
         with pytest.raises(InputError, match=sentence):
-            certify(model, x, y, threat)
+            certify(model, (x, y), threat)
     else:
-        certify(model, x, y, threat)
+        certify(model, (x, y), threat)
     with pytest.raises(InputError, match="unknown method"):
-        certify(model, x, y, "linf:0.1", method="magic")
+        certify(model, (x, y), "linf:0.1", method="magic")
 
 
 class Borderline(nn.Module):
@@ -187,8 +198,8 @@ def test_a_lead_within_rounding_is_not_certified():
     x = torch.full((1, 4096), 0.5)
     low = -float((0.1 * (x.double() - 0.01)).sum())
     y = torch.tensor([0])
-    assert not certify(Borderline(low + 1e-4), x, y, Linf(0.01)).certified.any()
-    assert certify(Borderline(low + 1.0), x, y, Linf(0.01)).certified.all()
+    assert not certify(Borderline(low + 1e-4), (x, y), Linf(0.01)).certified.any()
+    assert certify(Borderline(low + 1.0), (x, y), Linf(0.01)).certified.all()
 
 
 @needs_data
@@ -204,7 +215,7 @@ def test_a_lead_within_rounding_is_not_certified():
 def test_what_another_tool_certifies_is_certified_and_nothing_that_was_broken(model, known, eps, attacked):
     n = 2 if attacked else 10
     net, x, y = case(model, n)
-    found = certify(net, x, y, Linf(eps))
+    found = certify(net, (x, y), Linf(eps))
     peer = truth(f"cert_{known}")
     order = peer["idx"].argsort()
     theirs = peer["certified"][order][:n]
@@ -220,4 +231,4 @@ def test_a_model_that_draws_is_not_certified_by_one_of_its_draws():
             return x.flatten(1)[:, :3] + torch.rand(3)
 
     with pytest.raises(ModelError, match="answers differently when asked again"):
-        certify(Drawing(), torch.rand(4, 3), torch.zeros(4, dtype=torch.long), Linf(0.01))
+        certify(Drawing(), (torch.rand(4, 3), torch.zeros(4, dtype=torch.long)), Linf(0.01))

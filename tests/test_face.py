@@ -40,6 +40,11 @@ def test_no_public_name_is_left_out_of_the_list():
     assert public - {"import_module"} <= set(sparring.__all__)
 
 
+def test_parts_that_the_readme_names_are_there_after_one_import():
+    assert callable(sparring.__getattr__("certify").certify)
+    assert callable(sparring.__getattr__("defend").train)
+
+
 def test_every_attack_is_exported_and_called_in_one_way():
     from sparring import attacks
 

@@ -574,3 +574,20 @@ def test_mlflow_is_told_of_every_epoch_and_of_some_batches(monkeypatch: pytest.M
     assert [step for step, figures in said if "held out/robust" in figures] == [200, 400, 600, 800]
     assert len(said) == 5
     assert ended == [True]
+
+
+def test_arrays_are_trained_on_as_the_tensors_that_they_hold():
+    x, y = fragile(32)
+    models = []
+    for data in ((x, y), (x.numpy(), y.numpy())):
+        torch.manual_seed(0)
+        models.append(nn.Linear(x[0].numel(), 2))
+        train(models[-1], data, Standard(), epochs=1, batch_size=16)
+    assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_an_exported_program_is_refused_where_it_is_to_be_trained():
+    net = nn.Linear(4, 2)
+    program = torch.export.export(net, (torch.rand(2, 4),)).module()
+    with pytest.raises(InputError, match="an exported program, which has no training mode"):
+        train(program, (torch.rand(8, 4), torch.zeros(8, dtype=torch.long)), Standard(), epochs=1)

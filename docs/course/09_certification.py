@@ -222,7 +222,7 @@ def shares(model, radii):
         fallen = PGD(20)(model, x, y, Linf(eps)).success
         found["PGD"].append(1 - fallen.float().mean().item())
         for name, method in METHODS.items():
-            proof = certify(model, x, y, Linf(eps), method=method, steps=10)
+            proof = certify(model, (x, y), Linf(eps), method=method, steps=10)
             assert not (proof.certified & fallen).any()  # the law of this chapter
             found[name].append(proof.accuracy)
     return found
@@ -269,8 +269,8 @@ panels[0].set_ylabel("share still right")
 panels[0].legend(fontsize=8)
 keep("09_bracket")
 
-by_intervals = certify(provable, x, y, Linf(0.05), method="ibp").accuracy
-by_lines = certify(plain, x, y, Linf(0.05), method="crown").accuracy
+by_intervals = certify(provable, (x, y), Linf(0.05), method="ibp").accuracy
+by_lines = certify(plain, (x, y), Linf(0.05), method="crown").accuracy
 print(
     f"at eps 0.05: {by_intervals:.2f} by intervals, trained for them; {by_lines:.2f} by CROWN otherwise"
 )
@@ -294,14 +294,14 @@ few, label = F.avg_pool2d(x[:6], 4), y[:6]
 exact = exact_distance(small, few, label, Linf())
 right = exact > 0
 for share in (0.3, 0.9, 0.999):
-    proof = certify(small, few, label, Linf((share * exact).clamp_min(1e-6)))
+    proof = certify(small, (few, label), Linf((share * exact).clamp_min(1e-6)))
     print(
         f"eps = {share:g} × the exact distance: {int(proof.certified.sum())} of {int(right.sum())} certified"
     )
 beyond = Linf((1.001 * exact).clamp_min(1e-6))
-assert not certify(small, few, label, beyond).certified.any()
+assert not certify(small, (few, label), beyond).certified.any()
 assert (
-    certify(small, few, label, Linf((0.3 * exact).clamp_min(1e-6)))
+    certify(small, (few, label), Linf((0.3 * exact).clamp_min(1e-6)))
     .certified[right]
     .any()
 )

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparring import attacks, goals, losses, models, spaces
+    from sparring import certify as certify
+    from sparring import defend as defend
     from sparring.attack import AllTargets, Attack, Cascade, Transfer, restarts
     from sparring.data import load_data
     from sparring.errors import (
@@ -85,7 +87,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Everything is imported when first asked for: the command's --help does not wait for torch."""
-    if name in ("attacks", "goals", "losses", "models", "spaces"):
+    if name in ("attacks", "certify", "defend", "goals", "losses", "models", "spaces"):
         return import_module(f"sparring.{name}")
     for home, names in _HOMES.items():
         if name in names:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparring.bounds import Held, Tape, around, best_margins, chord_slopes, hold, least_margins, margins, trace
 from sparring.certify.certificate import Certificate, joined
+from sparring.data import load_data
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted, Untargeted
 from sparring.guest import frozen
@@ -38,8 +39,7 @@ UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**
 
 def certify(
     model: Model,
-    x: Batch,
-    y: Labels,
+    data: Any,
     threat: ThreatModel | Space | str,
     *,
     method: Method = "auto",
@@ -49,6 +49,8 @@ def certify(
     progress: Watch | None = None,
 ) -> Certificate:
     """Prove for each sample, where it can be, that no input of the threat's space is taken for another class.
+
+    `data` is (x, y), of tensors or arrays, or whatever else `load_data` reads.
 
     Bounds hold for what the model computes, not only for exact arithmetic: they are taken in float64 and allow for the
     rounding of every step in the precision of the model's weights (TF32 where a GPU may use it). `steps` are those of
@@ -62,7 +64,7 @@ def certify(
         raise InputError(f"unknown method {method!r}; known are {', '.join(get_args(Method))}")
     threat = as_threat(threat)
     space = _ball(threat)
-    x, y = check(x, y, space)
+    x, y = check(*_pair(data), space)
     space = space.bind(x)
     if broken is None:
         broken = torch.zeros_like(y, dtype=torch.bool)
@@ -77,6 +79,16 @@ def certify(
     if not parts:
         raise InputError("there are no samples to certify; give at least one")
     return joined(parts)
+
+
+def _pair(data: Any) -> tuple[Batch, Labels]:
+    """Inputs and labels; tensors stay as they are and where they are."""
+    match data:
+        case (Tensor() as x, Tensor() as y):
+            return x, y
+        case _:
+            samples = load_data(data)
+            return samples.x, samples.y
 
 
 def _batch(

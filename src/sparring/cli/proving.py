@@ -146,7 +146,7 @@ def _part(
     else:
         question, how = ThreatModel(threat.space, threat.goal), cast(Method, method)
         broken = _broken(model, x, y, question, how, wanted.seed, ids)
-        done = certify(model, x, y, question, method=how, batch_size=wanted.batch_size, broken=broken)
+        done = certify(model, (x, y), question, method=how, batch_size=wanted.batch_size, broken=broken)
         both = done.certified & broken
         columns = [done.label.tolist(), (done.certified & ~both).tolist(), done.radius.where(~both, 0.0).tolist()]
         columns += [[lead if lead > -torch.inf else None for lead in done.margin.tolist()]]

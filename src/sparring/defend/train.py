@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sparring import spec
 from sparring.batches import Data, size_of
+from sparring.data import load_data
 from sparring.defend.alarms import Alarms
 from sparring.defend.augment import Augment
 from sparring.defend.averaging import Average
@@ -59,11 +61,11 @@ def train(
 ) -> TrainingRecord:
     """Minimise the risk over the parameters of `model` that ask for gradients, in place.
 
-    `data` is a pair (x, y) or a dataset of such pairs. The order of the samples, and every random draw, follow from
-    `seed`. The learning rate is `rate` times what `schedule` says, which climbs over the first tenth of the batches
-    and falls to zero along half a cosine. `optimizer` is called as `optimizer(parameters, lr=rate)`; with `decay` it
-    is given that weight decay for the weights, and none for biases and normalisation. `clip` bounds the gradient's
-    norm. With `average` what is measured and kept is the average of the weights.
+    `data` is a pair (x, y) of tensors or arrays, or a dataset of such pairs. The order of the samples, and every random
+    draw, follow from `seed`. The learning rate is `rate` times what `schedule` says, which climbs over the first tenth
+    of the batches and falls to zero along half a cosine. `optimizer` is called as `optimizer(parameters, lr=rate)`;
+    with `decay` it is given that weight decay for the weights, and none for biases and normalisation. `clip` bounds the
+    gradient's norm. With `average` what is measured and kept is the average of the weights.
 
     `measure` looks at the model after every epoch, in evaluation mode: a `Holdout`, say. `keep` says whether the model
     ends with its last weights or with those that had the highest robust accuracy there.
@@ -78,6 +80,9 @@ def train(
     StoreError where the folder holds another training, and ModelError where the loss is no longer a number.
     """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if isinstance(data, tuple) and any(isinstance(part, np.ndarray) for part in data):
+        samples = load_data(data)  # arrays, as `evaluate` takes them
+        data = (samples.x, samples.y)
     size = size_of(data)
     if not trained:
         raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")

@@ -89,7 +89,7 @@ def bracket(
         question = ThreatModel(space.at(some), threat.goal, threat.access, threat.queries)
         try:
             sent = x[some].to(device), y[some].to(device)
-            found = certify(model, *sent, question, method=method, broken=broken[some].to(device))
+            found = certify(model, sent, question, method=method, broken=broken[some].to(device))
         except (InputError, ModelError) as error:
             kept.refused = str(error)
             break
