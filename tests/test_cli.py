@@ -465,7 +465,8 @@ ERRORS = {
     "data of other names": ((*FINE, "--data", "odd.npz"), 2, "has no x"),
     "data outside the box": ((*FINE, "--data", "nets.py:outside"), 2, "outside the box"),
     "labels out of range": ((*FINE, "--data", "nets.py:labels"), 2, "model's 3 classes"),
-    "NaN in the data": ((*FINE, "--data", "nets.py:nan"), 2, "1 input values are NaN"),
+    "NaN in the data": ((*FINE, "--data", "nets.py:nan"), 2, "1 input values are NaN.*the first of them in row [0-9]+"),
+    "precision for a free threat": ((*FINE, "-t", "linf", "--precision", "0.01"), 2, "such as --threat linf:8/255"),
     "an unknown attack": ((*AIM, "depfool"), 2, "'depfool'.*did you mean deepfool. Those known: sparring list attacks"),
     "an attack that needs a model": (
         (*AIM, "transfer"),
@@ -478,7 +479,11 @@ ERRORS = {
     "a setting of another kind": ((*AIM, "pgd", "--set", "steps=some"), 2, "whole number"),
     "a setting of nothing": ((*AIM, "pgd", "--set", "steps=0"), 2, "above 0"),
     "an unknown loss": ((*AIM, "pgd", "--set", "loss=hinge"), 2, "'hinge'.*cross_entropy"),
-    "an attack that sees too much": ((*AIM, "pgd", "--access", "decisions"), 2, "GRADIENTS"),
+    "an attack that sees too much": (
+        (*AIM, "pgd", "--access", "decisions"),
+        2,
+        "pgd needs gradients.*add --access gradients",
+    ),
     "an attack without its eps": ((*AIM, "pgd", "--threat", "linf"), 2, "needs an eps"),
     "a run without data": (("evaluate", "nets.py:no_data", "--out", "there"), 2, "names no data"),
     "a run without a model": (("evaluate", "nets.py:no_model", "--out", "there"), 2, "is a int"),

@@ -212,7 +212,10 @@ def test_a_question_is_lowered_to_what_the_model_gives(manner, access):
 
 def test_an_attack_that_needs_more_than_the_model_gives_is_refused_by_name():
     model, x, y = toy()
-    with Server(model) as server, pytest.raises(InputError, match=r"pgd needs GRADIENTS, and the .* grants SCORES"):
+    with (
+        Server(model) as server,
+        pytest.raises(InputError, match=r"pgd needs gradients, and the .* grants scores; allow"),
+    ):
         evaluate(ask(server.address), (x, y), "linf:0.03", plan=PGD(5))
 
 
@@ -220,7 +223,10 @@ def test_no_attack_passes_the_limit_of_queries(tmp_path):
     model, x, y = toy()
     sent = []
     with Scripted(protocol(model, sent=sent)) as server:
-        with pytest.raises(ModelError, match=r"limit of 150 queries is reached.*run the same again") as stop:
+        with pytest.raises(
+            ModelError,
+            match=r"limit of 150 queries is reached: \d+ inputs were sent, and the next request holds \d+; .*the same",
+        ) as stop:
             evaluate(ask(server.address + PATH, queries=150), (x, y), SCORES, plan=PLAN, store=tmp_path)
         assert one_sentence(str(stop.value))
         assert len(sent) <= 150

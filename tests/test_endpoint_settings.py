@@ -1,6 +1,7 @@
 """What a user says of an endpoint: its shape, its secrets, and what is wrong with either."""
 
 import json
+import re
 from base64 import b64decode
 from pathlib import Path
 
@@ -242,6 +243,19 @@ def test_options_behind_an_address_are_ours_and_the_others_stay():
     assert (made.rate, made.classes, made.shape, made.binary) == (5.0, ("ant", "bee"), (3, 4, 5), False)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("layuot", "layout"), ("Layout", "layout"), ("pixel", "pixels")])
+def test_a_setting_that_is_misspelt_is_not_sent_on(typed, meant):
+    with pytest.raises(InputError, match=f"no setting '{typed}'; did you mean {meant}\\?"):
+        Endpoint(f"http://host:1/v2/models/m?{typed}=nhwc")
+
+
+def test_the_rehearsal_of_the_documents_is_at_the_address_that_they_attack():
+    text = (Path(__file__).parents[1] / "docs" / "endpoints.md").read_text()
+    assert set(re.findall(r"127\.0\.0\.1:\d+/v2/models/(\w+)", text)) == {"model"}
+    with Server(toy()[0]) as server:
+        assert server.address.endswith("/v2/models/model")
+
+
 # The command
 
 
@@ -263,7 +277,7 @@ def test_the_command_says_what_it_lowers_and_goes_on_where_it_was(tmp_path):
         assert server.queries == paid
         wrong = CliRunner().invoke(app, ["attack", server.address, *words[:-2], "-a", "pgd"])
         assert wrong.exit_code == 2
-        assert "pgd needs GRADIENTS" in wrong.output
+        assert "pgd needs gradients" in wrong.output
     kept = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "-q"])  # nobody listens any more
     assert kept.exit_code == 0, kept.output
     html = (tmp_path / "out" / "report.html").read_text()

@@ -32,7 +32,7 @@ from sparring.evaluation.plan import PLANS, plan_for, weight
 from sparring.evaluation.progress import Bar, Lines, Progress, clock
 from sparring.goals import Targeted, Untargeted
 from sparring.losses import dlr, margin
-from sparring.spaces import L0, L1, L2, Linf
+from sparring.spaces import L0, L1, L2, Linf, Patch
 from sparring.threat import Access, ThreatModel, as_threat
 from sparring.world import World
 
@@ -174,8 +174,21 @@ def test_a_precision_ends_the_run_once_it_is_reached_and_says_the_same_of_those_
 def test_a_precision_that_cannot_be_reached_judges_all():
     v = judge(precision=0.001, curve=False)
     assert v.n == 24
-    with pytest.raises(InputError, match="precision is 0; give a share"):
+    with pytest.raises(InputError, match=r"precision is 0; give a share above 0 and below 0.5, such as 0.01$"):
         judge(precision=0)
+    with pytest.raises(InputError, match=r"a precision needs a threat with an eps; give one, such as linf:8/255$"):
+        judge("linf", precision=0.01)
+
+
+@pytest.mark.parametrize("plan", ["quick", "standard", "thorough"])
+def test_a_plan_that_cannot_answer_names_what_can(plan):
+    with pytest.raises(InputError, match=f"plan '{plan}' works in Patch with access to decisions; allow access to sco"):
+        plan_for(plan, ThreatModel(Patch(5, 5), access=Access.DECISIONS))
+    assert plan_for(plan, ThreatModel(Patch(5, 5), access=Access.SCORES))
+    with pytest.raises(
+        InputError, match="works in Patch with access to gradients; give an eps, or attacks of your own"
+    ):
+        plan_for(plan, ThreatModel(Patch(5, 5, eps=None)))
 
 
 def test_the_order_of_the_data_changes_no_verdict_where_ids_are_given():
@@ -442,7 +455,9 @@ def test_a_plan_keeps_to_what_the_threat_grants():
     assert plan_for("quick", scores)
     with pytest.raises(AccessError, match="no member of AutoAttack makes do with DECISIONS"):
         plan_for("autoattack", ThreatModel(Linf(0.1), access=Access.DECISIONS))
-    with pytest.raises(InputError, match="needs GRADIENTS"):
+    with pytest.raises(
+        InputError, match="needs gradients, and the threat model grants scores; allow access to gradients, or"
+    ):
         plan_for(attacks.PGD(), scores)
 
 

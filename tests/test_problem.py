@@ -247,6 +247,8 @@ def test_a_search_of_no_steps_is_refused():
 def test_a_loss_given_by_name_is_answered_with_where_it_is():
     with pytest.raises(InputError, match=r"PGD\(loss='dlr'\): give the function itself, as in sparring.losses.dlr"):
         PGD(loss="dlr")
+    with pytest.raises(InputError, match=r"as in sparring.losses.cross_entropy$"):
+        PGD(loss="ce")
 
 
 def test_near_spends_nothing_on_samples_that_are_far_from_the_goal():

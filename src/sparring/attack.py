@@ -9,6 +9,7 @@ from typing import Any, cast, final
 
 import torch
 
+from sparring import losses
 from sparring.engine import Model, refuse_batch_statistics
 from sparring.errors import AccessError, InputError, ModelError
 from sparring.ledger import Result
@@ -32,7 +33,8 @@ class Attack(ABC):
         loss: object = getattr(self, "loss", None)
         if isinstance(loss, str):
             who = type(self).__name__
-            raise InputError(f"{who}(loss={loss!r}): give the function itself, as in sparring.losses.{loss}")
+            example = loss if loss in vars(losses) else "cross_entropy"
+            raise InputError(f"{who}(loss={loss!r}): give the function itself, as in sparring.losses.{example}")
 
     @property
     @abstractmethod
@@ -64,8 +66,11 @@ class Attack(ABC):
         """
         question = as_threat(threat)
         if self.access > question.access:
-            who, granted = type(self).__name__, question.access.name
-            raise AccessError(f"{who} needs {self.access.name}; the threat model grants {granted}")
+            who, need, granted = type(self).__name__, self.access.name, question.access.name
+            raise AccessError(
+                f"{who} needs {need.lower()}, and the threat model grants {granted.lower()}; give it Access.{need}, or "
+                f"choose an attack that makes do with {granted.lower()}"
+            )
         if not callable(model):
             raise ModelError(f"the model is {model!r}; give a function from a batch of inputs to its logits")
         refuse_batch_statistics(model)

@@ -57,7 +57,11 @@ def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     least, most = (x.amin().item(), x.amax().item()) if x.numel() else (0.0, 0.0)  # no mask as large as the data
     if not (math.isfinite(least) and math.isfinite(most)):  # NaN is the least and the most wherever it is
-        raise InputError(f"{int((~x.isfinite()).sum())} input values are NaN or infinite; clean the data first")
+        bad = (~x.isfinite()).flatten(1).sum(1)
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"{int(bad.sum())} input values are NaN or infinite, the first of them in row {row}; clean the data first"
+        )
     low, high = (bound.to(x) if isinstance(bound, Tensor) else bound for bound in space.box)
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         outside = bool(((x < low - 1e-6) | (x > high + 1e-6)).any())

@@ -29,7 +29,7 @@ class ThreatModel:
     goal: Rule = field(default_factory=Untargeted)
     access: Access = Access.GRADIENTS
     queries: int | None = None
-    """How many forward passes a sample may cost, or None for no limit."""
+    """How many forward passes each attack may spend on a sample, or None for no limit."""
     levels: int | None = None
     """In how many steps the box can be sent: 255 for images of 8 bits, which is what then counts; None for floats."""
 

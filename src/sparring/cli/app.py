@@ -49,7 +49,10 @@ Out = Annotated[
 ]
 Goal = Annotated[str | None, typer.Option(help="untargeted, or targeted:CLASS", show_default="untargeted")]
 Sees = Annotated[str | None, typer.Option("--access", help="gradients, scores or decisions", show_default="gradients")]
-Queries = Annotated[int | None, typer.Option(min=1, help="Forward passes a sample may cost", show_default="no limit")]
+Queries = Annotated[
+    int | None,
+    typer.Option(min=1, help="Forward passes that each attack may spend on a sample", show_default="no limit"),
+]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many samples")]
 Side = Annotated[
     int | None,

@@ -68,6 +68,8 @@ def sentence(error: Exception, model: str = "") -> str:
 
 def as_options(said: str) -> str:
     """The same with a remedy in the words of the command, for a verb that has --out and --fresh."""
+    said = said.replace("give one, such as linf:8/255", "give one, such as --threat linf:8/255")
+    said = re.sub(r"allow access to (\w+)", r"add --access \1", said)
     return re.sub(r"give another folder, or delete .* to start anew", "give another --out, or add --fresh", said)
 
 

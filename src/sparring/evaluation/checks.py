@@ -97,7 +97,11 @@ def _weaker(study: Study, tally: Tally) -> Check:
         seen = max(seen, attack.access)
     right, name = int(tally.right.sum()), "seeing less finds no more"
     if not found:
-        advice = "add Square() to the plan" if seen > Access.SCORES else "add RayS() or HopSkipJump() to the plan"
+        advice = (
+            f"add {_search(study)} to the plan" if seen > Access.SCORES else "add an attack by decisions to the plan"
+        )
+        if seen <= Access.SCORES and isinstance(study.threat.space, Linf | L2):
+            advice = "add RayS() or HopSkipJump() to the plan"
         return Check(name, None, "no attack came after one that sees more than it does", advice)
     allowed = 0.01 * right if study.threat.space.eps is not None else 0.05 * right
     return Check(
@@ -106,26 +110,36 @@ def _weaker(study: Study, tally: Tally) -> Check:
         f"{', '.join(f'{who} broke {count}' for who, count in found.items())} of {right} samples, which attacks that "
         f"see more had left",
         "the gradients mislead (masking): attack the model without its non-differentiable or random parts, or give "
-        "Square more queries"
+        f"{_search(study)} more queries"
         if seen > Access.SCORES
-        else "the scores mislead: trust those that ask for decisions, or give Square more queries",
+        else "the scores mislead: trust those that ask for decisions, or give those more queries",
     )
 
 
 def _missed(study: Study, tally: Tally) -> Check:
     missed = int((tally.by == CURVE).sum())
+    known = "'standard'" if isinstance(study.threat.space, L0) else "'standard' or 'autoattack'"
     return Check(
         "the curve agrees with the plan",
         missed == 0,
         f"the search for the smallest perturbation, on {len(study.rows().only(CURVE))} samples, broke {missed} inside "
         f"eps that the plan had left",
-        "the plan is too weak for this model: use 'standard' or 'autoattack', or more steps",
+        f"the plan is too weak for this model: use {known}, or attacks of your own with more steps",
     )
+
+
+def _search(study: Study) -> str:
+    """An attack by scores that works in the study's space, as one writes it."""
+    space = study.threat.space
+    if isinstance(space, Linf | L2 | L1):
+        return "Square()"
+    return {"L0": "SparseRS()", "Patch": "PatchSearch()"}.get(type(space).__name__, "an attack by scores")
 
 
 def _gradients(study: Study, ids: Ids) -> Check:
     """A gradient that is zero everywhere leads nowhere: masked, saturated, or cut off."""
-    name, advice = "gradients exist", "differentiate through what cuts them off (a surrogate backward), or use Square()"
+    name = "gradients exist"
+    advice = f"differentiate through what cuts them off (a surrogate backward), or use {_search(study)}"
     if study.threat.access < Access.GRADIENTS:
         return Check(name, None, "the attacker sees no gradients")
     places = study.places(ids)
@@ -164,7 +178,8 @@ def _steady(study: Study, ids: Ids) -> Check:
         name,
         share <= 0.1,
         f"random noise of a tenth of eps moves the margin of half of the samples by {100 * share:.1f} % or more",
-        "small steps see noise: average over it (Averaged, for a random model), take longer steps, or use Square()",
+        "small steps see noise: average over it (Averaged, for a random model), take longer steps, or use "
+        + _search(study),
     )
 
 

@@ -48,9 +48,11 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
         wanted = PLANS[plan](threat) if names_a_class(threat) else by_margin(plan, threat)
         allowed = {name: one for name, one in wanted.items() if one.access <= threat.access}
         if not allowed:
+            eps = "" if wanted or threat.space.eps is not None else "an eps, or "
+            least = f"allow access to {min(one.access for one in wanted.values()).name.lower()}, or " if wanted else ""
             raise InputError(
                 f"no attack of the plan {plan!r} works in {type(threat.space).__name__} with access to "
-                f"{threat.access.name}; use the plan 'standard', or give attacks of your own"
+                f"{threat.access.name.lower()}; {least}give {eps}attacks of your own"
             )
         return allowed
     if isinstance(plan, Attack):
@@ -64,7 +66,11 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
         if name in (CLEAN, CURVE, CONFIRM, ""):
             raise InputError(f"an attack of the plan is called {name!r}, a name that is taken; give it another")
         if one.access > threat.access:
-            raise InputError(f"{name} needs {one.access.name}, and the threat model grants {threat.access.name}")
+            need, granted = one.access.name.lower(), threat.access.name.lower()
+            raise InputError(
+                f"{name} needs {need}, and the threat model grants {granted}; allow access to {need}, or give an "
+                f"attack that makes do with {granted}"
+            )
     return named
 
 

@@ -97,8 +97,10 @@ def evaluate(
         raise InputError(f"batch_size is {batch_size!r}; give a number above 0, or 'auto'")
     if certify is not None and certify not in get_args(Method):
         raise InputError(f"unknown method {certify!r} of certification; known are {', '.join(get_args(Method))}")
-    if precision is not None and not (0 < precision < 0.5 and question.space.eps is not None):
-        raise InputError(f"precision is {precision}; give a share such as 0.01, and the threat an eps")
+    if precision is not None and not 0 < precision < 0.5:
+        raise InputError(f"precision is {precision}; give a share above 0 and below 0.5, such as 0.01")
+    if precision is not None and question.space.eps is None:
+        raise InputError("a precision needs a threat with an eps; give one, such as linf:8/255")
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
         model = keeping(model, store)
@@ -156,8 +158,8 @@ def _enter(
     threat.space.bind(samples.x)
     few = torch.from_numpy(spread(np.arange(len(samples.x)), FEW)).to(samples.x.device)
     x, y = samples.x[few].to(device), samples.y[few].to(device)
+    check(samples.x, samples.y, threat.space)  # first, for it says in which rows something is wrong
     door(model, x, y, threat.space.at(few).box)
-    check(samples.x, samples.y, threat.space)
     once = replace(threat, space=threat.space.at(few[:1]), queries=1)  # a rehearsal: the clean look spends it
     for attack in attacks.values():
         attack(model, x[:1], y[:1], once)

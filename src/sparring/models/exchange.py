@@ -165,8 +165,8 @@ class Exchange:
         if limit is not None and sent > limit:
             self._memory.count("sent", -inputs)
             raise ModelError(
-                f"the limit of {limit:,} queries is reached: {sent - inputs:,.0f} inputs were sent; what was answered "
-                f"is kept: raise the limit and run the same again to go on"
+                f"the limit of {limit:,} queries is reached: {sent - inputs:,.0f} inputs were sent, and the next "
+                f"request holds {inputs:,}; what was answered is kept: raise the limit and run the same again to go on"
             )
 
     def _turn(self, inputs: int) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -140,7 +141,8 @@ def service(name: str, **settings: Any) -> Service:
     """The endpoint of an address with options behind a `?`, or of a YAML or JSON file; settings come on top.
 
     Options of this tool are taken from the address, and whatever else stands there is left in it. Raises InputError
-    where a setting is unknown or makes no sense, or where a password stands in the address.
+    where a setting is unknown or makes no sense, where an option behind `/v2/models/` is all but one of this tool's, or
+    where a password stands in the address.
     """
     if name.startswith(("http://", "https://")):
         bare, _, query = name.partition("?")
@@ -149,6 +151,8 @@ def service(name: str, **settings: Any) -> Service:
         for part in filter(None, query.split("&")):
             key, _, value = part.partition("=")
             known = key in KNOWN and key not in ("url", "headers", "request")
+            if not known and "/v2/models/" in bare and not value.startswith("env:"):
+                _refuse_misspelt(key)
             own |= {key: value} if known else {}
             rest += [] if known else [part]
         given: dict[str, Any] = {"url": bare + (f"?{'&'.join(rest)}" if rest else ""), **own, **settings}
@@ -167,6 +171,13 @@ def service(name: str, **settings: Any) -> Service:
     if made.request is not None and not {"$image", "$images"} & {text for _, text in _texts(made.request)}:
         raise InputError('the request holds neither "$image" nor "$images"; write one where the image goes')
     return made
+
+
+def _refuse_misspelt(key: str) -> None:
+    """Raise InputError for what looks like a setting and is none: no server of that protocol would know it."""
+    near = get_close_matches(key.lower(), KNOWN, 1, 0.75)
+    if near:
+        raise InputError(f"the endpoint has no setting {key!r}; did you mean {near[0]}?")
 
 
 def _fit(key: str, value: Any) -> Any:
