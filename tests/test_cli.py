@@ -445,13 +445,13 @@ ERRORS = {
     "a folder elsewhere": ((*FINE[:-3], "s3://bucket/run", *FINE[-2:]), 2, "on this machine"),
     "a file in place of a folder": ((*FINE[:-3], "nets.py", *FINE[-2:]), 1, "nets.py is a file"),
     "a foreign folder": ((*FINE[:-3], ".", *FINE[-2:]), 1, "holds other things"),
-    "no such file": (("evaluate", "gone.py:net", *WITH), 1, "there is no file gone.py"),
+    "no such file": (("evaluate", "gone.py:net", *WITH), 2, "there is no file gone.py"),
     "no such module": (("evaluate", "gone.away:net", *WITH), 1, "gone"),
     "no such function": (("evaluate", "nets.py:nut", *WITH), 1, "no 'nut'.*net"),
     "a factory that fails": (("evaluate", "nets.py:raises", *WITH), 1, "line.*no weights here"),
     "a factory of something else": (("evaluate", "nets.py:number", *WITH), 1, "returned a int"),
     "a name that means nothing": (("evaluate", "resnet", *WITH), 1, "'resnet' names no model"),
-    "no such archive": (("evaluate", "gone.pt2", *WITH), 1, "there is no model file"),
+    "no such archive": (("evaluate", "gone.pt2", *WITH), 2, "there is no model file"),
     "weights without code": (("evaluate", "weights.safetensors", *WITH), 1, "weights only"),
     "probabilities": (("evaluate", "nets.py:probabilities", *WITH), 1, "probabilities"),
     "training mode": (("evaluate", "nets.py:training", *WITH), 1, "training mode|differ"),
@@ -589,7 +589,7 @@ def test_help_does_not_wait_for_torch():
 
 def test_the_command_of_the_shell_ends_with_one_line_and_a_code(tmp_path: Path):
     done = run("evaluate", "gone.py:net", "--data", "gone.npz", "--threat", "linf:0.1", folder=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "error: there is no file gone.py\n"
     assert not list(tmp_path.iterdir())
 

@@ -147,7 +147,7 @@ def test_a_port_that_is_taken_is_said_to_be_so(server):
 
 def test_the_command_refuses_a_model_that_is_none():
     done = CliRunner().invoke(app, ["serve", "absent.pt2"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "there is no model file absent.pt2" in done.output
 
 

@@ -4,6 +4,7 @@ SparringError
 ├── AccessError    an attack needs to see more than the threat model grants
 ├── InputError     inputs, labels, eps, a norm or a name that does not fit
 ├── ModelError     a model that cannot be loaded, or whose answers cannot be judged
+│   └── AbsentError    the file of a model that is not there: an InputError as well
 ├── SpecError      settings that cannot be written as JSON, or read back from it
 ├── StoreError     a store that is corrupt, foreign, of another plan, or cannot be written
 └── MissingExtraError   an optional package that is not installed
@@ -24,6 +25,10 @@ class InputError(SparringError, ValueError):
 
 class ModelError(SparringError):
     """A model that cannot be loaded, or whose answers cannot be judged."""
+
+
+class AbsentError(ModelError, InputError):
+    """The file of a model, or of a function, that is not there: what was asked for makes no sense."""
 
 
 class SpecError(SparringError, ValueError):

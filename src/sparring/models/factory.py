@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sparring.errors import MissingExtraError, ModelError, SparringError
+from sparring.errors import AbsentError, MissingExtraError, ModelError, SparringError
 
 
 def build(reference: str, error: type[SparringError] = ModelError) -> Any:
@@ -28,7 +28,7 @@ def build(reference: str, error: type[SparringError] = ModelError) -> Any:
         raise error(f"{reference!r} names no function; write file.py:function or package.module:function")
     path = Path(place)
     if path.suffix == ".py" and not path.is_file():
-        raise error(f"there is no file {place}")
+        raise AbsentError(f"there is no file {place}")
     home = path.resolve().parent if path.suffix == ".py" else Path.cwd()
     with _on_path(home):
         try:

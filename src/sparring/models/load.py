@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparring.errors import ModelError
+from sparring.errors import AbsentError, ModelError
 from sparring.guest import settled
 from sparring.models.endpoint import load_endpoint
 from sparring.models.factory import build, said
@@ -90,7 +90,7 @@ def _ready(made: Any, name: str) -> Model:
 def _archive(path: Path) -> LoadedModel:
     """The program in a file, by what the file holds rather than by what it is called."""
     if not path.is_file():
-        raise ModelError(f"there is no model file {path}")
+        raise AbsentError(f"there is no model file {path}")
     members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
     if any(member.endswith("/constants.pkl") for member in members):
         return LoadedModel(_script(path), f"TorchScript {path.name}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparring.errors import InputError, MissingExtraError, ModelError
+from sparring.errors import AbsentError, InputError, MissingExtraError, ModelError
 from sparring.models.blackbox import BlackBox, Gives, Reading, Said, learn
 from sparring.models.factory import optional, said
 from sparring.models.loaded import LoadedModel
@@ -239,7 +239,7 @@ def load_onnx(name: str, *, gradients: bool = True) -> LoadedModel:
     """
     file = Path(name.removeprefix("onnx:"))
     if not file.is_file():
-        raise ModelError(f"there is no model file {file}")
+        raise AbsentError(f"there is no model file {file}")
     session = Session(file)
     if not gradients or session.levels:
         return LoadedModel(session, f"ONNX {file.name} in onnxruntime")

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sparring.errors import ModelError
+from sparring.errors import AbsentError, ModelError
 from sparring.models.factory import said
 
 NESTS = ("state_dict", "model_state_dict", "model", "net")
@@ -24,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     where the file is missing, corrupt, holds something else, or would run code.
     """
     if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
+        raise AbsentError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
