@@ -13,7 +13,7 @@ from sparring import attacks
 from sparring.evaluation import evaluate
 from sparring.goals import Untargeted
 from sparring.losses import margin
-from sparring.spaces import L0, Linf
+from sparring.spaces import L0, Linf, Patch
 from sparring.threat import Access, ThreatModel
 
 STRONG = {"pgd": attacks.AllTargets(attacks.PGD(20, loss=margin), 4), "square": attacks.Square(100)}
@@ -234,6 +234,14 @@ def test_what_does_not_apply_neither_passes_nor_fails():
     found, _ = checks(plan={"pgd": attacks.PGD(5)})
     assert found["seeing less finds no more"].passed is None
     assert "add Square()" in found["seeing less finds no more"].advice
+
+
+@pytest.mark.parametrize(("space", "named"), [(L0(2), "SparseRS()"), (Patch(1, 1), "PatchSearch()")], ids=repr)
+def test_an_advised_search_is_one_that_works_in_the_space(space, named):
+    x = inputs(12, (1, 3, 4))
+    model = mlp(12, 3)
+    found, _ = checks(model, space, {"pgd": attacks.PGD(2, loss=margin)}, (x, model(x).argmax(1)), curve=False)
+    assert f"add {named} to the plan" in found["seeing less finds no more"].advice
 
 
 def test_where_everything_is_wrong_there_is_nothing_to_doubt():
