@@ -262,7 +262,7 @@ def test_it_refuses_a_threat_model_that_grants_too_little(entry, space):
     for access in Access:
         question = threat(entry, space, access=access)
         if access < entry.attack.access:
-            with pytest.raises(AccessError, match=f"needs {entry.attack.access.name}"):
+            with pytest.raises(AccessError, match=f"needs {entry.attack.access.name.lower()}"):
                 entry.attack(model, x, y, question)
         else:
             entry.attack(model, x, y, question)
