@@ -1,5 +1,6 @@
 """A model behind HTTP: what its server answers to whom, and how it fails when it is told to."""
 
+import functools
 import http.client
 import json
 import os
@@ -157,7 +158,10 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path):
         "import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))\n"
     )
     command = [sys.executable, "-m", "sparring", "serve", "net.py:net", "--port", "0", "--labels-only"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # who runs in the background ignores it
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=heed
+    )
     try:
         line = process.stderr.readline()
         address = line.split(" answers at ")[1].split(";")[0]

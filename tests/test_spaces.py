@@ -193,7 +193,7 @@ def test_a_fraction_of_a_pixel_changes_none():
     assert L0().distance(x, L0().within(2.5).project(x, v)).max() == 2
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.5, torch.tensor([3.0, 0.2])], ids=["half", "more", "each"])
+@pytest.mark.parametrize("eps", [0.5, 2.5], ids=["half", "more"])
 @pytest.mark.parametrize(("pixels", "what"), [(True, "pixels"), (False, "values")])
 def test_a_fraction_of_a_pixel_is_no_eps(eps, pixels, what):
     with pytest.raises(InputError, match=f"L0 counts the {what} that may change: give whole numbers from 1, or None"):

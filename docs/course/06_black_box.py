@@ -219,7 +219,7 @@ keep("06_queries")
 # %%
 from sparring.attacks import DeepFool, HopSkipJump, SurFree
 
-few = 12 if FAST else 40
+few = 12 if FAST else 30
 budgets = [100, 300, 1000] if FAST else [100, 300, 1000, 3000]
 nearness = {}
 for name, attack in (("HopSkipJump", HopSkipJump()), ("SurFree", SurFree())):

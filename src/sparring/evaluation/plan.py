@@ -97,7 +97,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(space, L1):
         return {
             "margin": APGD(20, margin, large_radii=True),
-            "square": Square(10),
+            "square": Square(25),
             "search": Cascade(
                 (
                     APGD(20, probability_margin, large_radii=True),
@@ -114,7 +114,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     )
     return {
         "margin": APGD(10, margin),
-        "square": Square(10),
+        "square": Square(25),
         "search": Cascade((APGD(20, probability_margin), *further)),
     }
 
