@@ -187,7 +187,9 @@ for rate, left in zip(rates, by_rate, strict=True):
 assert by_rate[0] > by_rate[3] + 0.1  # too short: flatters the model
 assert by_rate[2] >= by_rate[3]
 assert by_steps[0] > by_steps[-1] + 0.05
-assert abs(by_steps[-1] - by_steps[-2]) < (0.1 if FAST else 0.05)  # it has levelled off
+assert abs(by_steps[-1] - by_steps[-2]) < (
+    0.1 if FAST else 0.05
+)  # it has levelled off
 
 # %% tags=["hide-input"]
 blue, orange, red = figures.PALETTE[:3]
