@@ -467,7 +467,7 @@ ERRORS = {
     "labels out of range": ((*FINE, "--data", "nets.py:labels"), 2, "model's 3 classes"),
     "NaN in the data": ((*FINE, "--data", "nets.py:nan"), 2, "1 input values are NaN.*the first of them in row [0-9]+"),
     "precision for a free threat": ((*FINE, "-t", "linf", "--precision", "0.01"), 2, "such as --threat linf:8/255"),
-    "an unknown attack": ((*AIM, "depfool"), 2, "'depfool'.*did you mean deepfool. Those known: sparring list attacks"),
+    "an unknown attack": ((*AIM, "depfool"), 2, r"'depfool'.*mean deepfool\?\); sparring list attacks shows"),
     "an attack that needs a model": (
         (*AIM, "transfer"),
         2,

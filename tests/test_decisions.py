@@ -270,3 +270,9 @@ def test_differences_tell_opt_more_than_signs_for_a_price():
     values = a.OPT(steps=2, draws=12, trials=0, beta=0.05)(model, x, y, L2())
     assert values.distance.median() < signs.distance.median()
     assert values.forwards.sum() > 2 * signs.forwards.sum()
+
+
+@pytest.mark.parametrize("radius", [0.0, -0.01])
+def test_directions_are_tried_at_a_distance_above_0(radius):
+    with pytest.raises(InputError, match=r"radius=.*above 0, or None"):
+        a.HopSkipJump(radius=radius)

@@ -383,6 +383,7 @@ def test_who_is_on_this_machine_or_named_in_no_proxy_is_asked_directly(monkeypat
         None
     ] * 5
     assert proxy("https", "outer.test") is None
+    assert proxy("http", "127.outer.test") == proxy("http", "localhost.outer.test") == proxy("http", "outer.test")
     found = proxy("http", "outer.test")
     assert (found.name, dict(found.headers)) == ("there.test:3128", {})
 

@@ -421,6 +421,19 @@ def test_an_exported_program_answers_and_differentiates_as_the_model_it_was(smal
     assert switchable(small)
 
 
+def test_what_a_module_of_ones_own_does_in_evaluation_mode_is_done():
+    class Merged(nn.Linear):
+        merged = False
+
+        def train(self, mode=True):
+            self.merged = not mode
+            return super().train(mode)
+
+    with evaluating(model := Merged(3, 2)):
+        assert model.merged
+        assert not model.training
+
+
 def test_a_program_exported_for_one_batch_size_is_refused_with_the_remedy(small, tmp_path):
     torch.export.save(torch.export.export(small, (X,)), tmp_path / "fixed.pt2")
     with pytest.raises(ModelError, match="batches of exactly 6; export it with dynamic_shapes") as error:

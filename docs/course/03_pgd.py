@@ -180,16 +180,14 @@ assert hard > usual + 0.2
 # %%
 rates = [0.25, 0.5, 1, 2.5, 5, 10, 20]
 by_rate = [stands(BIM(10, rate=rate)) for rate in rates]
-counts = [1, 2, 5, 10, 20] if FAST else [1, 2, 5, 10, 20, 40]
+counts = [1, 2, 5, 10, 20, 40]
 by_steps = [stands(BIM(k, rate=1 if k == 1 else 2.5)) for k in counts]
 for rate, left in zip(rates, by_rate, strict=True):
     print(f"ten steps, rate {rate:5}: {left:.1%} stand")
 assert by_rate[0] > by_rate[3] + 0.1  # too short: flatters the model
 assert by_rate[2] >= by_rate[3]
 assert by_steps[0] > by_steps[-1] + 0.05
-assert abs(by_steps[-1] - by_steps[-2]) < (
-    0.1 if FAST else 0.05
-)  # it has levelled off
+assert abs(by_steps[-1] - by_steps[-2]) < 0.05  # it has levelled off
 
 # %% tags=["hide-input"]
 blue, orange, red = figures.PALETTE[:3]

@@ -18,9 +18,12 @@ def modes_kept(model: nn.Module) -> Generator[None]:
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, by the marks of its parts: an exported program has those, and refuses `eval()`."""
-    for module in model.modules():
-        module.training = False
+    """The model in evaluation mode: by the marks of its parts, where it is an exported program and refuses `eval()`."""
+    try:
+        model.eval()  # a module of the user's own may do more there than set its mark
+    except NotImplementedError:
+        for module in model.modules():
+            module.training = False
     return model
 
 

@@ -25,7 +25,6 @@ from sparring.ledger import Ledger, Result
 from sparring.losses import Loss, Point
 from sparring.parts import Parts
 from sparring.random import Random
-from sparring.spaces import Ball
 from sparring.threat import Access, ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
@@ -208,17 +207,17 @@ class Gradients(Scores):
             gradient = self._differentiate(out, value, v)
         return Reply(value.detach(), gradient, self._keep(delta.detach(), out.detach()))
 
-    def slope(self, v: Delta, loss: Loss, through: Callable[[Delta], Delta] | None = None) -> Delta:
+    def slope(self, delta: Delta, loss: Loss) -> Delta:
         """The gradient alone, for a search that reads nothing else of the reply.
 
         In `perturb`, where only the last iterate counts, it is cheaper: nothing is billed, and the point is not kept.
         """
-        if self._kept or self.fallen is not None or through is not None:
-            return self.gradient(v, loss, through).gradient
-        v, meant = v.detach().requires_grad_(), self.space.near if isinstance(self.space, Ball) else self.space.apply
+        if self._kept or self.fallen is not None:
+            return self.gradient(delta, loss).gradient
+        delta = delta.detach().requires_grad_()
         with torch.enable_grad():
-            out = self._engine(self._sent(meant(self.x, v), self.x, self.space.box))
-            return slope(out, loss(Point(v, out, self.goal, self._engine.inner)), v)
+            out = self._engine(self._sent(self.space.near(self.x, delta), self.x, self.space.box))
+            return slope(out, loss(Point(delta, out, self.goal, self._engine.inner)), delta)
 
     def inside(self: G, layer: str) -> G:
         """This problem, whose points also carry what the model's layer of that name gave: `Point.inner`."""

@@ -11,6 +11,7 @@ from sparring.attack import DecisionAttack
 from sparring.attacks.lines import Oracle, across, begin, to_boundary
 from sparring.attacks.starts import Start, UniformNoise
 from sparring.attacks.subspaces import Full, LowFrequency, Subspace
+from sparring.errors import InputError
 from sparring.geometry import norm, unit
 from sparring.problem import Decisions
 from sparring.spaces import L2, Ball, Linf, ball
@@ -62,6 +63,11 @@ class HopSkipJump(DecisionAttack):
     jump: Jump = straight
     start: Start = field(default_factory=UniformNoise)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.radius is not None and self.radius <= 0:
+            raise InputError(f"HopSkipJump(radius={self.radius}): give a share of the distance above 0, or None")
+
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2, Linf).within(None)
         finest = _halvings(space, p.x[0].numel())
@@ -87,7 +93,7 @@ class HopSkipJump(DecisionAttack):
     def _normal(self, p: Decisions, ask: Oracle, space: Ball, delta: Delta, draws: int, *, first: bool) -> Delta:
         """Which way lies the far side: the mean of random directions, weighed by the answers less their mean."""
         size = space.distance(p.x, delta)
-        share = self.radius or max(1 / p.x[0].numel(), 0.003)
+        share = max(1 / p.x[0].numel(), 0.003) if self.radius is None else self.radius
         radius = torch.full_like(size, 0.1) if first else size * share
         plain, weighed, mean = torch.zeros_like(delta), torch.zeros_like(delta), torch.zeros_like(delta)
         for u in self.subspace.directions(p.x, p.random, draws):

@@ -20,11 +20,9 @@ ALSO = {"cw": "carliniwagner", "ifgsm": "bim", "apgd-t": "apgdt"}
 MANY = 60
 """How many names a message does not list."""
 
-Maker = Callable[..., Attack]
-
-
 IN_A_FILE = "put it in the plan of a Python file that describes the run: sparring evaluate FILE.py:FUNCTION"
 """For attacks that no name alone can make."""
+Maker = Callable[..., Attack]
 
 
 def pick(name: str, known: Iterable[str], kind: str) -> str:
@@ -34,11 +32,9 @@ def pick(name: str, known: Iterable[str], kind: str) -> str:
     if meant in plain:
         return plain[meant]
     near = get_close_matches(meant, plain, 1, 0.6)
-    hint = f"; did you mean {plain[near[0]]}?" if near else ";"
-    many = f"Those known: sparring list {kind}s" if len(plain) > MANY else f"Known are {', '.join(plain.values())}"
-    raise InputError(
-        f"unknown {kind} {name!r}{hint} {many}".replace("; Known", "; known").replace("; Those", "; those")
-    )
+    hint = f" (did you mean {plain[near[0]]}?)" if near else ""
+    listed = f"sparring list {kind}s shows them" if len(plain) > MANY else f"known are {', '.join(plain.values())}"
+    raise InputError(f"unknown {kind} {name!r}{hint}; {listed}")
 
 
 def makers() -> dict[str, Maker]:

@@ -248,7 +248,7 @@ def _grows(study: Study, ids: Ids) -> Check:
 def _further(study: Study, tally: Tally) -> Check:
     """More of the same, on the samples that came nearest to falling, should find next to nothing."""
     name, standing = "a further search finds no more", tally.ids[tally.standing]
-    attack: Attack = APGD(30, loss=margin)
+    attack: Attack = APGD(50, loss=margin)
     if study.threat.access < attack.access:
         attack = Square(300)
     fits = isinstance(study.threat.space, Linf | L2 | L1) and study.threat.space.eps is not None

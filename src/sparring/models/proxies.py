@@ -4,6 +4,7 @@ import http.client
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import (
@@ -12,8 +13,6 @@ from urllib.request import (
 )
 
 from sparring.errors import InputError
-
-LOOPBACK = ("localhost", "127.", "::1")
 
 
 class Proxy(NamedTuple):
@@ -37,7 +36,7 @@ def proxy(scheme: str, host: str) -> Proxy | None:
     """
     found = getproxies_environment()
     address = found.get(scheme) or found.get("all")
-    if not address or host.lower().startswith(LOOPBACK) or proxy_bypass_environment(host, found):
+    if not address or _here(host) or proxy_bypass_environment(host, found):
         return None
     parts = urlsplit(address if "://" in address else f"http://{address}")
     if parts.scheme != "http" or not parts.hostname:
@@ -48,6 +47,14 @@ def proxy(scheme: str, host: str) -> Proxy | None:
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     login = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"} if parts.username else {}
     return Proxy(parts.hostname, parts.port or 80, login)
+
+
+def _here(host: str) -> bool:
+    """Whether a host is this machine, by its name or its address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def connect(scheme: str, host: str, port: int | None, via: Proxy | None, timeout: float) -> http.client.HTTPConnection:

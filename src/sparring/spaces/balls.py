@@ -201,7 +201,10 @@ class L1(Ball):
 
 @dataclass(frozen=True, eq=False)
 class L0(Ball):
-    """How many pixels change, by however much. A pixel is a place with all of its channels. eps is a whole number."""
+    """How many pixels change, by however much. A pixel is a place with all of its channels.
+
+    eps is a whole number; of a tensor, which a search may move, the floor counts.
+    """
 
     pixels: bool = True
     """Count pixels (for inputs n × channels × height × width); False counts features, channels apart."""
@@ -210,7 +213,7 @@ class L0(Ball):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.eps, float | int) and self.eps % 1:  # of a tensor, which a search may move, the floor counts
+        if isinstance(self.eps, float | int) and self.eps % 1:
             what = "pixels" if self.pixels else "values"
             raise InputError(
                 f"eps is {_shown(self.eps)}; L0 counts the {what} that may change: give whole numbers from 1, or None "
@@ -228,7 +231,7 @@ class L0(Ball):
         return geometry.project_l0(v, eps, low, high, self.group(x))
 
     def _draw(self, x: Batch, random: Random) -> Delta:
-        """A random value at eps random places."""
+        """A random value at ⌊eps⌋ random places."""
         places = random.uniform(x[0].numel() // self.group(x))
         kept = geometry.largest(places, self._eps(x).floor()).repeat(1, self.group(x))
         low, high = self._bounds(x)

@@ -44,6 +44,10 @@ class Space(ABC):
     def apply(self, x: Batch, delta: Delta) -> Batch:
         """The perturbed input; differentiable in `delta`."""
 
+    def near(self, x: Batch, delta: Delta) -> Batch:
+        """The perturbed input up to rounding, where that costs less: for a point that nobody will keep."""
+        return self.apply(x, delta)
+
     @abstractmethod
     def distance(self, x: Batch, delta: Delta) -> PerSample:
         """How large a perturbation is, in the units of `eps`."""

@@ -49,8 +49,9 @@ class ElasticNet(Parameters):
         return geometry.clip(rows(length, way) * way, low, high)
 
     def apply(self, x: Batch, delta: Delta) -> Batch:
-        ideal = x + delta
-        return ideal + (self.clip(ideal) - ideal).detach()  # what rounding takes out of the box keeps its slope
+        with torch.no_grad():
+            y = self.clip(x + delta)
+        return geometry.moved(delta, y)  # what rounding takes out of the box keeps its slope
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
         return squared_norm(delta) + self.beta * norm(delta, 1)
