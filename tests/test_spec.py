@@ -191,3 +191,19 @@ def test_the_code_of_settings_and_their_imports_give_them_back(threat):
     exec("\n".join(spec.imports(question, plan)), names)
     assert {name: eval(spec.code(attack), names) for name, attack in plan.items()} == plan
     assert eval(spec.code(question), names) == question
+
+
+@pytest.mark.parametrize("entry", [one for one in TABLE if one.written], ids=str)
+def test_the_code_of_an_attack_gives_it_back_even_where_none_was_chosen(entry):
+    if any(type(one).__name__ in ("Universal", "Generated") for one in spec._nested(entry.attack)):
+        pytest.skip("it holds weights, which have no code")
+    names: dict[str, object] = {}
+    exec("\n".join(spec.imports(entry.attack)), names)
+    assert eval(spec.code(entry.attack), names) == entry.attack
+
+
+def test_code_leaves_out_what_is_unset_and_keeps_a_none_that_was_chosen():
+    assert "queries" not in spec.code(as_threat("linf:0.1"))
+    assert "outset=None" in spec.code(attacks.ShrinkingBall(outset=None))
+    assert "outset=0.3" in spec.code(attacks.ShrinkingBall())
+    assert spec.code(attacks.Pruning()) == "Pruning(steps=200)"

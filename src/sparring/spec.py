@@ -7,8 +7,8 @@ written. Reading back imports from `sparring` alone, and only names that are def
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from types import FunctionType
@@ -170,20 +170,16 @@ def _dtype(name: Json) -> torch.dtype:
 def code(settings: object) -> str:
     """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset."""
     text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
-    text = re.sub(r", \w+=None\b", "", text)
+    given = {field.name for one in _nested(settings) for field in _filled(one) if field.default is not None}
+    text = re.sub(r", (\w+)=None\b", lambda found: found[0] if found[1] in given else "", text)
     return re.sub(r"<(\w+\.\w+): \d+>", r"\1", unaddressed(text))
 
 
 def imports(*settings: object) -> list[str]:
     """The lines that import what `code` names, each from the shortest module that offers it."""
     wanted: dict[str, set[str]] = {}
-
-    def visit(one: object) -> None:
-        if isinstance(one, Mapping | list | tuple | set | frozenset):
-            held: Iterable[Any] = one.values() if isinstance(one, Mapping) else one
-            for item in held:
-                visit(item)
-        elif is_dataclass(one) or isinstance(one, FunctionType | Enum):
+    for one in _nested(settings):
+        if is_dataclass(one) or isinstance(one, FunctionType | Enum):
             kind: Any = one if isinstance(one, FunctionType) else type(one)
             parts = kind.__module__.split(".")
             homes = [".".join(parts[:upto]) for upto in range(1, len(parts) + 1)]
@@ -194,11 +190,24 @@ def imports(*settings: object) -> list[str]:
             ]
             if offers:
                 wanted.setdefault(offers[0], set()).add(kind.__name__)
-            for field in fields(one) if is_dataclass(one) else ():
-                visit(getattr(one, field.name))
-
-    visit(settings)
     return [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(wanted.items())]
+
+
+def _nested(one: object) -> Iterator[object]:
+    """Settings, and all that they are made of."""
+    yield one
+    held: Iterable[Any] = ()
+    if isinstance(one, Mapping | list | tuple | set | frozenset):
+        held = one.values() if isinstance(one, Mapping) else one
+    elif is_dataclass(one):
+        held = [getattr(one, field.name) for field in fields(one)]
+    for item in held:
+        yield from _nested(item)
+
+
+def _filled(one: object) -> list[Field[Any]]:
+    """The fields of a dataclass that hold None."""
+    return [field for field in fields(one) if getattr(one, field.name) is None] if is_dataclass(one) else []
 
 
 def unaddressed(text: str) -> str:
