@@ -6,7 +6,9 @@
 `run` tries every setting alone on the first n samples of every model, and writes one line a model and setting; lines
 that are there are not done again. `order` composes greedily: again and again the setting that breaks most of what still
 stands for each pass that it costs there. It does so on one half of the models, then on the other, and shows what each
-order comes to on the half that it was not learned on. A forward counts as one pass, a backward as one and a half.
+order comes to on the half that it was not learned on. The halves are dealt among the models of the same data and
+threat, one by one in the order of MODELS, so that each holds models of every kind. A forward counts as one pass, a
+backward as one and a half.
 
 Needs the shared models (the folder in SPARRING_DATA, or ../shared/data).
 """
@@ -40,7 +42,6 @@ MODELS = (
     ("cifar_kw_small_l2_stage0", "l2:36/255"),
     ("cifar_sri_resnet_a", "linf:1/255"),
 )
-"""Every second one is the half that an order is checked on."""
 BACKWARD = 1.5
 P20 = APGD(20, probability_margin)
 
@@ -180,14 +181,22 @@ def show(title: str, part: Table, order: list[str]) -> None:
         )
 
 
+def halves(whole: Table) -> list[Table]:
+    """The models dealt to two halves: of those with the same data and threat, every second one to each."""
+    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for name, threat in MODELS:
+        if (name, threat) in whole:
+            kinds.setdefault((name.split("_")[0], threat), []).append((name, threat))
+    return [{m: whole[m] for kind in kinds.values() for m in kind[side::2]} for side in (0, 1)]
+
+
 def order(out: Path, least: float) -> None:
     whole = table(out)
-    named = [model for model in MODELS if model in whole]
-    halves = [{m: whole[m] for m in named[side::2]} for side in (0, 1)]
+    parts = halves(whole)
     for learned, held in ((0, 1), (1, 0)):
-        found = greedy(halves[learned], least)
-        show(f"learned on half {learned + 1}", halves[learned], found)
-        show(f"checked on half {held + 1}", halves[held], found)
+        found = greedy(parts[learned], least)
+        show(f"learned on half {learned + 1}", parts[learned], found)
+        show(f"checked on half {held + 1}", parts[held], found)
     show("learned on all", whole, greedy(whole, least))
 
 
