@@ -70,7 +70,7 @@ def fit(
                 watch(replace(now, finished=place.seen == size))
             place = place.turned(size)
             checkpoint.write(place)
-    return learner, FitRecord(repr(recipe), size, seed, place.losses, place.fooled)
+    return learner, FitRecord(spec.code(recipe), size, seed, place.losses, place.fooled)
 
 
 def _one(learner: Learner, task: Task, data: Data, ids: Labels, place: Place, seed: int) -> Place:

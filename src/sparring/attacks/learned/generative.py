@@ -37,6 +37,8 @@ class Generative(Recipe["Generating"]):
     distil_first: int = 0
     contrast: Callable[[Batch, Batch, Logits], Tensor] | None = field(default=None, repr=False)
     """In place of `loss`, a value of the images, of what is made of them, and of the model's answer to that."""
+    given: str = ""
+    """What else decides a fit, by its digest, so that a checkpoint is not taken for that of another."""
 
     def start(self, task: Task) -> "Generating":
         return Generating(self, task)
@@ -48,7 +50,7 @@ class Generating(Learner):
     def __init__(self, how: Generative, task: Task):
         if how.surrogate is None and task.threat.access < Access.GRADIENTS:
             raise AccessError(
-                f"fitting a generator takes gradients; the threat model grants {task.threat.access.name}: give "
+                f"fitting a generator takes gradients; the threat model grants {task.threat.access.name.lower()}: give "
                 f"a network to distil it into, surrogate=…"
             )
         self.how, self.task, self.network = how, task, _network(how, task)

@@ -1,5 +1,6 @@
 """LTP and TTP: generators that learn from what a model's layers make of images, not from the loss of one label."""
 
+from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from sparring.attacks.learned.fitting import fit
 from sparring.attacks.learned.generated import Features, Generated, generated
 from sparring.attacks.learned.generative import Generative
+from sparring.attacks.learned.keeping import named
 from sparring.attacks.learned.recipe import How
 from sparring.batches import Data
 from sparring.errors import InputError
@@ -35,7 +37,8 @@ def fit_ltp(
     Takes `epochs`, `batch_size`, `seed`, `folder` and `progress` as `How` says; the model is left as it was.
 
     Reference: Nakka & Salzmann, "Learning transferable adversarial perturbations", NeurIPS 2021: the squared L2
-    distance between the features of the image and of what is made of it.
+    distance between the features of the image and of what is made of it, here its mean over all features. There the
+    generator paints an image, which is clipped to the ball; here it makes the perturbation, as in `fit_gap`.
     """
 
     def apart(x: Batch, fake: Batch, out: Logits) -> Tensor:
@@ -43,7 +46,9 @@ def fit_ltp(
             there = features(x)
         return -(features(fake) - there).square().mean()
 
-    learner, record = fit(Generative(margin, rate, width, contrast=apart), model, data, as_threat(threat), **how)
+    recipe = Generative(margin, rate, width, contrast=apart, given=named(features, ()))
+    learner, record = fit(recipe, model, data, as_threat(threat), **how)
+    record = replace(record, what=f"fit_ltp(width={width}, rate={rate})")
     return generated(learner.network, learner.generator, record)
 
 
@@ -59,24 +64,32 @@ def fit_ttp(
 ) -> Generated:
     """Fit a generator whose images a model answers as it answers `samples` of the wanted class: TTP, made to transfer.
 
-    It matches distributions over classes, in both directions, of each made image and of a sample drawn for it. The data
-    may be of any classes; their labels decide nothing but the count of who is fooled. The rest as in `fit_ltp`. Raises
-    InputError where there are no samples.
+    It matches distributions over classes, in both directions, of each made image and of a sample drawn for it; the
+    model is asked about every sample once. The data may be of any classes; their labels decide nothing but the count
+    of who is fooled. The rest as in `fit_ltp`. Raises InputError where there are no samples, or none of the images'
+    shape.
 
     Reference: Naseer, Khan, Hayat, Khan & Porikli, "On generating transferable targeted perturbations", ICCV 2021,
     arXiv:2103.14641, section 3. The sum of divergences alone: its terms for augmented copies and for the similarities
-    within a batch, and the smoothing of what the generator makes, are left out.
+    within a batch, and the smoothing of what the generator makes, are left out. As in `fit_ltp`, the generator makes
+    the perturbation, and no image.
     """
-    if len(samples) == 0:
-        raise InputError("there are no samples of the wanted class; give some images that the model names so")
+    if not isinstance(samples, Tensor) or len(samples) == 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError("there are no samples of the wanted class; give a tensor of images that the model names so")
+    told: list[Logits] = []  # what the model answers about the samples, once it was asked
 
     def alike(x: Batch, fake: Batch, out: Logits) -> Tensor:
-        drawn = samples.to(x)[torch.randint(len(samples), (len(x),)).to(x.device)]
-        with torch.no_grad():
-            wanted = model(drawn).log_softmax(1)
+        if samples.shape[1:] != x.shape[1:]:
+            raise InputError(f"samples have shape {tuple(samples.shape[1:])}, and the images {tuple(x.shape[1:])}")
+        if not told:
+            with torch.no_grad():
+                told.append(torch.cat([model(some.to(x)) for some in samples.split(len(x))]).log_softmax(1))
+        wanted = told[0][torch.randint(len(samples), (len(x),)).to(x.device)]
         made = out.log_softmax(1)
         there = F.kl_div(made, wanted, reduction="batchmean", log_target=True)
         return there + F.kl_div(wanted, made, reduction="batchmean", log_target=True)
 
-    learner, record = fit(Generative(margin, rate, width, contrast=alike), model, data, as_threat(threat), **how)
+    recipe = Generative(margin, rate, width, contrast=alike, given=named(None, [samples]))
+    learner, record = fit(recipe, model, data, as_threat(threat), **how)
+    record = replace(record, what=f"fit_ttp(width={width}, rate={rate}, samples={len(samples)})")
     return generated(learner.network, learner.generator, record)
