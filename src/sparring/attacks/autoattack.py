@@ -37,5 +37,5 @@ def autoattack(threat: ThreatModel | Space | str) -> dict[str, Attack]:
     }
     granted = {name: attack for name, attack in members.items() if attack.access <= question.access}
     if not granted:
-        raise AccessError(f"no member of AutoAttack makes do with {question.access.name}; it needs SCORES at least")
+        raise AccessError("no member of AutoAttack makes do with decisions; allow access to scores at least")
     return granted

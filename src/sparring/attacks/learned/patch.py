@@ -100,7 +100,9 @@ def fit_patch(
     question, size = as_threat(threat), size_of(data)
     space = _patch(question.space, fit_patch)
     if question.access < Access.GRADIENTS:
-        raise AccessError(f"fitting takes the model's gradients; the threat model grants {question.access.name}")
+        raise AccessError(
+            f"fitting takes the model's gradients; the threat model grants {question.access.name.lower()}"
+        )
     if min(epochs, batch_size, size, places) < 1:
         raise InputError(f"{epochs} epochs of {size} samples, {batch_size} a batch: each must be at least 1")
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None

@@ -56,7 +56,8 @@ class Sharing(Learner):
 
     def __init__(self, how: Shared, task: Task):
         if task.threat.access < Access.GRADIENTS:
-            raise AccessError(f"fitting takes the model's gradients; the threat model grants {task.threat.access.name}")
+            granted = task.threat.access.name.lower()
+            raise AccessError(f"fitting takes the model's gradients; the threat model grants {granted}")
         self.how, self.task = how, task
         self.pattern = Pattern(how.classes, task.shape).to(task.device)
         self.parts, self.descents = {"pattern": self.pattern}, {}
