@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from sparring.data import Samples, load_data
 from sparring.data import samples as samples_module
+from sparring.data.arrays import AS_IT_IS
 from sparring.errors import InputError
 from sparring.models import Resize
 
@@ -91,6 +92,14 @@ def test_grey_images_get_their_axis_and_rows_of_features_keep_theirs(tmp_path):
     same(load_data(tmp_path / "grey.npz"), X[:, :1])
     table = RNG.random((6, 7), dtype=np.float32)
     same(load_data((table, Y)), torch.from_numpy(table))
+
+
+def test_tensors_that_say_they_are_as_the_model_takes_them_keep_their_shape(tmp_path):
+    for shape in ((6, 3, 9, 3), (6, 4, 5), (6, 8, 8, 3)):
+        save_file({"x": torch.rand(shape), "y": Y}, tmp_path / "data.safetensors", AS_IT_IS)
+        assert load_data(tmp_path / "data.safetensors").x.shape == shape
+    save_file({"x": torch.rand(6, 3, 9, 3), "y": Y}, tmp_path / "data.safetensors", {"format": "pt"})
+    assert "reads as channels first and as channels last" in refusal(tmp_path / "data.safetensors")
 
 
 def test_a_layout_that_reads_both_ways_is_refused():

@@ -11,11 +11,26 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from sparring import InputError, ModelError
+from sparring import InputError, ModelError, defend
 from sparring.attacks import FGSM, PGD
 from sparring.cli import app
-from sparring.cli.recipes import augments, average, described, risk, risks
-from sparring.defend import AWP, EMA, NFGSM, SAM, SWA, AdversarialRisk, Crop, CrownIBP, Flip, FreeAT, Gaussian, Trades
+from sparring.cli.recipes import augments, average, described, risk, risks, takes, unbuilt
+from sparring.defend import (
+    ARD,
+    AWP,
+    EMA,
+    NFGSM,
+    SAM,
+    SWA,
+    AdversarialRisk,
+    Crop,
+    CrownIBP,
+    Flip,
+    FreeAT,
+    Gaussian,
+    Risk,
+    Trades,
+)
 from sparring.models.load import load
 from sparring.threat import as_threat
 from trained import fragile
@@ -138,6 +153,9 @@ def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here
         (("-r", "trades", "-s", "beta"), "write it as beta=6"),
         (("-r", "trades", "-s", "gamma=3"), "setting of the risk"),
         (("-r", "ard"), "add --teacher MODEL"),
+        (("-r", "dverge"), "dverge is given its layers, which no option says"),
+        (("-r", "awp+multi-norm"), "returns defend.MultiNorm(…), and name it: --risk FILE.py:FUNCTION"),
+        (("-r", "smoothened", "--teacher", "net.py:make"), "given its robust and standard"),
         (("-r", "gaussian"), "add --set sigma="),
         (("-r", "ibp", "-a", "pgd"), "--risk ibp takes no attack from the command; leave out --attack pgd"),
         (("-r", "ibp", "--attack-set", "steps=3"), "takes no attack"),
@@ -191,6 +209,29 @@ def test_risks_are_named_wrapped_and_set():
     with pytest.raises(InputError, match="setting of the risk"):
         named("ibp", "grown=0.2")
     assert {"standard", "trades", "mart", "awp", "ard"} <= set(risks())
+
+
+def test_every_risk_is_listed_with_what_it_is_given_or_can_be_made_of():
+    named = {name: getattr(defend, name) for name in defend.__all__ if name != "Risk"}
+    every = {name.lower() for name, one in named.items() if isinstance(one, type) and issubclass(one, Risk)}
+    assert {*risks(), *unbuilt()} == every
+    assert not {*risks()} & {*unbuilt()}
+    assert unbuilt()["ensembleadversarial"][1] == ["sources"]
+    assert [takes(kind) for kind in (AWP, Trades, ARD)] == ["another risk", "--attack", "--attack, --teacher"]
+    listed = CliRunner().invoke(app, ["list", "risks"]).output
+    assert all(re.search(rf"^ {name} ", listed, re.MULTILINE) for name in every)
+
+
+def test_held_out_samples_are_read_back_as_they_were_whatever_their_shape(here: Path):
+    (here / "odd.py").write_text(
+        "import torch\nfrom torch import nn\nfrom trained import fragile\n"
+        "def data():\n    x, y = fragile(200)\n    return 0.5 + x.reshape(-1, 3, 8, 1), y\n"
+        "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(24, 2))\n"
+    )
+    words = "-d odd.py:data -t linf:0.05 --epochs 1 -r plain --quiet --device cpu --out out"
+    done = CliRunner().invoke(app, ["train", "odd.py:make", *words.split()])
+    assert done.exit_code == 0, done.output
+    assert load_file(here / "out" / "held-out.safetensors")["x"].shape == (20, 3, 8, 1)
 
 
 def test_a_risk_of_ones_own_comes_from_a_python_file(tmp_path: Path):

@@ -25,6 +25,7 @@ from sparring.cli.names import pick, question
 from sparring.cli.recipes import OPTIMIZERS, augments, average, risk, tracker
 from sparring.cli.show import console
 from sparring.data import Samples, load_data
+from sparring.data.arrays import AS_IT_IS
 from sparring.defend import Alarms, Hardware, Holdout, train
 from sparring.defend.checkpoint import BEST, LAST, RECORD, STATE
 from sparring.defend.hardware import Precision
@@ -174,7 +175,7 @@ def samples(
     )
     where = out / HELD_OUT
     if first:
-        Folder(out).write(HELD_OUT, save({"x": held.x.contiguous(), "y": held.y}))
+        Folder(out).write(HELD_OUT, save({"x": held.x.contiguous(), "y": held.y}, AS_IT_IS))
     return train, held, str(where)
 
 

@@ -60,11 +60,20 @@ TRACKERS: Mapping[str, Callable[[str], Watch]] = {"tensorboard": TensorBoard, "m
 
 def risks() -> dict[str, type[Risk]]:
     """The risks that can be built from a threat, an attack, a teacher and plain numbers, by name."""
-    found = {name.lower(): getattr(defend, name) for name in defend.__all__}
-    kinds = {
-        name: one for name, one in found.items() if inspect.isclass(one) and issubclass(one, Risk) and one is not Risk
-    }
-    return {name: kind for name, kind in kinds.items() if all(_plain(kind, need) for need in _needs(kind))}
+    return {name: kind for name, kind in _kinds().items() if not _beyond(kind)}
+
+
+def unbuilt() -> dict[str, tuple[type[Risk], list[str]]]:
+    """The other risks, and what each needs that no option gives."""
+    return {name: (kind, needs) for name, kind in _kinds().items() if (needs := _beyond(kind))}
+
+
+def takes(kind: type[Risk]) -> str:
+    """What other options a risk is given: its attack, a teacher, or another risk, which it goes around."""
+    needs = _needs(kind)
+    said = {"risk": "another risk", "attack": "--attack", "teacher": "--teacher"}
+    given = needs | ({"teacher"} if _models(kind) else set())
+    return ", ".join(words for need, words in said.items() if need in given)
 
 
 def described() -> dict[str, tuple[object, list[str]]]:
@@ -95,7 +104,7 @@ def risk(
         return made
     known = risks()
     parts = [ALSO.get(part.strip().lower(), part.strip()) for part in text.split("+")]
-    names = [pick(part, [*known, *PRESETS], "risk") for part in parts]
+    names = [_buildable(pick(part, [*known, *PRESETS, *unbuilt()], "risk")) for part in parts]
     fixed = {known[PRESETS[name][0]]: PRESETS[name][2] for name in names if name in PRESETS}
     kinds = [known[PRESETS[name][0] if name in PRESETS else name] for name in names]
     for name, kind in zip(names, kinds, strict=True):
@@ -104,8 +113,7 @@ def risk(
                 f"--risk {text}: {name} {'goes around' if name == names[-1] else 'does not go around'} a risk"
             )
     needs = {name for kind in kinds for name in _needs(kind)}
-    modules = {name for kind in kinds for name in _needs(kind) if get_type_hints(kind)[name] is nn.Module}
-    _heeded(text, attack, moves, teacher, {*(needs & {"attack"}), *({"teacher"} if modules else ())})
+    _heeded(text, attack, moves, teacher, {*(needs & {"attack"}), *({"teacher"} if any(map(_models, kinds)) else ())})
     given = _settings(kinds, settings)
     against = _against(text.rpartition("+")[2].strip().lower(), attack, moves)
     made: Risk | None = None
@@ -121,6 +129,17 @@ def risk(
         made = kind(**wanted)
     assert made is not None
     return made
+
+
+def _buildable(name: str) -> str:
+    """The same name; raises InputError where no option gives what that risk needs."""
+    if name in unbuilt():
+        kind, needs = unbuilt()[name]
+        raise InputError(
+            f"{name} is given its {' and '.join(needs)}, which no option says; write a function that returns "
+            f"defend.{kind.__name__}(…), and name it: --risk FILE.py:FUNCTION"
+        )
+    return name
 
 
 def _heeded(text: str, attack: str | None, moves: Sequence[str], teacher: str | None, takes: Collection[str]) -> None:
@@ -200,5 +219,21 @@ def _typed(kind: type[Risk], key: str) -> bool:
     return get_type_hints(kind)[key] in (int, float)
 
 
-def _plain(kind: type[Risk], need: str) -> bool:
-    return need in GIVEN or get_type_hints(kind)[need] in (float, nn.Module)
+def _kinds() -> dict[str, type[Risk]]:
+    """Every risk by its name."""
+    found = {name.lower(): getattr(defend, name) for name in defend.__all__}
+    return {
+        name: one for name, one in found.items() if inspect.isclass(one) and issubclass(one, Risk) and one is not Risk
+    }
+
+
+def _models(kind: type[Risk]) -> list[str]:
+    """The models that a risk learns from."""
+    return sorted(need for need in _needs(kind) if get_type_hints(kind)[need] is nn.Module)
+
+
+def _beyond(kind: type[Risk]) -> list[str]:
+    """What a risk needs that no option gives: lists, and a second model."""
+    models = _models(kind)
+    lists = [need for need in _needs(kind) - GIVEN - {*models} if get_type_hints(kind)[need] is not float]
+    return sorted(lists + (models if len(models) > 1 else []))

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparring.cli.names import all_losses, defaults, makers
-from sparring.cli.recipes import described
+from sparring.cli.recipes import PRESETS, described, risks, takes, unbuilt
 from sparring.directions import Direction
 from sparring.evaluation import Check, Verdict
 from sparring.evaluation.plan import PLANS, plan_for
@@ -112,9 +112,16 @@ def _losses() -> tuple[Sequence[str], list[tuple[str, ...]]]:
 
 
 def _risks() -> tuple[Sequence[str], list[tuple[str, ...]]]:
-    return ("name", "settings (--set name=value)", "what it is"), sorted(
-        (name, " ".join(settings), first_sentence(kind)) for name, (kind, settings) in described().items()
-    )
+    known = risks()
+    named = [
+        (name, takes(known[PRESETS[name][0] if name in PRESETS else name]), " ".join(settings), first_sentence(kind))
+        for name, (kind, settings) in described().items()
+    ]
+    others = [
+        (name, "a Python file", f"FILE.py:FUNCTION, for its {' and '.join(needs)}", first_sentence(kind))
+        for name, (kind, needs) in unbuilt().items()
+    ]
+    return ("name", "takes", "settings (--set name=value)", "what it is"), sorted(named + others)
 
 
 def first_sentence(thing: object) -> str:

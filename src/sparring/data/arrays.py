@@ -8,8 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparring.data.samples import Samples
@@ -18,6 +17,8 @@ from sparring.models.factory import said
 
 CHANNELS = (1, 3, 4)
 """How many channels an image has, where an axis is to be taken for them."""
+AS_IT_IS = {"layout": "as the model takes it"}
+"""The metadata of a `.safetensors` file whose inputs keep their shape, whatever it could be taken for."""
 
 
 def pair(x: Any, y: Any, name: str, limit: int | None = None, classes: Sequence[str] | None = None) -> Samples:
@@ -50,14 +51,16 @@ def read_npz(path: Path, limit: int | None = None) -> Samples:
 
 
 def read_safetensors(path: Path, limit: int | None = None) -> Samples:
-    """The tensors `x` and `y`."""
+    """The tensors `x` and `y`; where the file's metadata are `AS_IT_IS`, no axis is moved or added."""
     try:
-        held = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            held: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            kept = (file.metadata() or {}).items() >= AS_IT_IS.items()
     except (SafetensorError, OSError) as problem:
         raise InputError(f"{path.name} cannot be read: {said(problem)}") from problem
     _require(path, list(held))
     samples = pair(held["x"], held["y"], path.name, limit)
-    return Samples(channels_first(samples.x, path.name), samples.y, samples.ids)
+    return samples if kept else Samples(channels_first(samples.x, path.name), samples.y, samples.ids)
 
 
 def floats(x: Tensor, name: str) -> Tensor:
@@ -88,7 +91,7 @@ def channels_first(x: Tensor, name: str) -> Tensor:
     if x.shape[1] in CHANNELS:
         raise InputError(
             f"x of {name} has shape {tuple(x.shape)}, which reads as channels first and as channels last; give it as a "
-            f"torch tensor of n × channels × height × width"
+            f"torch tensor of n × channels × height × width, as a function in a Python file may return it"
         )
     return x.movedim(3, 1).contiguous()
 
