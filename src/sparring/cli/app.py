@@ -13,7 +13,7 @@ from rich.console import Console
 from sparring.cli.asked import Asked, Demands
 from sparring.cli.catalogue import catalogue
 from sparring.cli.certify import certify as certifying
-from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, guarded, say
+from sparring.cli.guard import ASKED_WRONGLY, NOT_MET, STOP, STOPPED, complaint, guarded, say
 from sparring.cli.serve import serve
 from sparring.cli.train import train
 from sparring.errors import InputError
@@ -284,7 +284,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except usage_error as error:
-        say(f"{error.format_message().rstrip('.')}; see `sparring {verb_of(sys.argv)}--help`", error=True)
+        say(f"{complaint(error, sys.argv)}; see `sparring {verb_of(sys.argv)}--help`", error=True)
         code = ASKED_WRONGLY
     except (typer.Abort, KeyboardInterrupt):
         say(STOP)

@@ -8,7 +8,7 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,20 @@ def say(text: str, *, error: bool = False) -> None:
     """One line on stderr."""
     head = typer.style("error:", fg=typer.colors.RED, bold=True) + " " if error else ""
     typer.echo(head + " ".join(text.split()), err=True)
+
+
+def complaint(error: Any, arguments: Sequence[str]) -> str:
+    """What typer has against what was typed, and the value itself, which its newer versions leave out."""
+    said: str = error.format_message().rstrip(".")
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return said
+    typed = [word.partition("=") for word in arguments]
+    values = [
+        value if equals else (*arguments, "")[place + 1]
+        for place, (name, equals, value) in enumerate(typed)
+        if name in error.param.opts
+    ]
+    return f"{said} (it is {values[-1]})" if values and values[-1] not in said else said
 
 
 def sentence(error: Exception, model: str = "") -> str:
