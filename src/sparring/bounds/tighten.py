@@ -53,14 +53,16 @@ def hold(
     *,
     linear: bool,
     unit: float = 0.0,
+    rough: float = 0.0,
     chords: bool = False,
     known: Held | None = None,
 ) -> Held:
     """The intervals of all steps: by interval arithmetic or, with `linear`, by linear bounds before each bend.
 
-    `unit` is the rounding unit of the arithmetic that the model runs in, such as 2⁻²⁴; 0 takes it for exact. With
-    `chords` the lower lines of ReLU lie along its chords (see `chord_slopes`). What is `known` of the same steps
-    already narrows every interval, and only bends that it leaves open are looked at again.
+    `unit` is the rounding unit of the arithmetic that the model runs in, such as 2⁻²⁴; 0 takes it for exact. `rough` is
+    what each factor of a product loses beforehand, as 2⁻¹⁰ in TF32. With `chords` the lower lines of ReLU lie along its
+    chords (see `chord_slopes`). What is `known` of the same steps already narrows every interval, and only bends that
+    it leaves open are looked at again.
     """
     held = Held([(region.low, region.high)])
     slopes: dict[int, Tensor] | None = {} if chords else None
@@ -68,7 +70,7 @@ def hold(
     for index, step in enumerate(tape.steps[1:], 1):
         before = [held.ends[i] for i in step.inputs]
         low, high = interval(step, before)
-        wrong = error(step, before, (low, high), unit) if unit else None
+        wrong = error(step, before, (low, high), unit, rough) if unit else None
         if wrong is not None:
             held.errors[index] = wrong
             low, high = low - wrong, high + wrong

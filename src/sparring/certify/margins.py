@@ -154,14 +154,16 @@ def _bounded(model: Model, x: Batch, y: Labels, space: Ball, stage: Method, know
     """What a stage finds, over the space a little widened, beyond what is known."""
     with torch.no_grad():
         eps = space.eps if isinstance(space.eps, Tensor) else x.new_full((len(x),), cast(float, space.eps))
-        tape, unit = trace(model, x).to(torch.float64), _unit(model, x)
+        tape, unit, rough = trace(model, x).to(torch.float64), *_units(model, x)
         low, high = (bound.double() if isinstance(bound, Tensor) else bound for bound in space.box)
         region = around(x.double(), eps.double() * (1 + SLACK) + 1e-7, space.p, (low - SLACK, high + SLACK))
         before = None if known is None else known.held
         if stage == "alpha-crown" and before is not None:
             held, found = before, best_margins(tape, region, before, y, steps=steps)
         else:
-            held = hold(tape, region, linear=stage in LINEAR, unit=unit, chords=stage == "fast-lin", known=before)
+            held = hold(
+                tape, region, linear=stage in LINEAR, unit=unit, rough=rough, chords=stage == "fast-lin", known=before
+            )
             found = least_margins(tape, held.ends, y, held.errors)
         if stage in {"crown-ibp", "crown", "fast-lin"}:
             slopes = chord_slopes(tape, held) if stage == "fast-lin" else None
@@ -193,8 +195,11 @@ def _goal(threat: ThreatModel) -> Any:
     return goal
 
 
-def _unit(model: Model, x: Tensor) -> float:
-    """The rounding unit of the model's arithmetic."""
+def _units(model: Model, x: Tensor) -> tuple[float, float]:
+    """The rounding unit of the model's arithmetic, and what a GPU may round off the factors of products beforehand.
+
+    A GPU that may use TF32 drops all but ten bits of each factor, and adds up in float32 but for the last places.
+    """
     kinds = (
         {p.dtype for p in model.parameters() if p.is_floating_point()} if isinstance(model, torch.nn.Module) else set()
     )
@@ -203,5 +208,5 @@ def _unit(model: Model, x: Tensor) -> float:
     if unknown:
         raise ModelError(f"the model's weights are {unknown.pop()}; bounds know float64, float32, bfloat16 and float16")
     unit = max(UNITS[kind] for kind in kinds)
-    rough = x.device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
-    return max(unit, 2.0**-11) if rough else unit
+    tf32 = x.device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+    return (max(unit, 2.0**-22), 2.0**-10) if tf32 else (unit, 0.0)
