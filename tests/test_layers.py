@@ -11,7 +11,20 @@ ROOT = Path(sparring.__file__).parent
 
 FLOORS = (
     {"types", "errors"},
-    {"geometry", "colours", "grids", "planes", "random", "spec", "world", "progress", "guest", "folder", "digests"},
+    {
+        "geometry",
+        "colours",
+        "grids",
+        "planes",
+        "random",
+        "spec",
+        "world",
+        "progress",
+        "guest",
+        "folder",
+        "digests",
+        "folding",
+    },
     {
         "goals",
         "losses",
@@ -29,6 +42,7 @@ FLOORS = (
         "data",
         "samples",
         "batches",
+        "swift",
     },
     {"threat"},
     {"ledger", "engine", "inputs"},

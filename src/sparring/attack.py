@@ -218,4 +218,4 @@ def restarts(attack: Attack, times: int) -> Cascade:
 def _nothing(x: Batch) -> Result:
     """The result of attacking no samples."""
     none = torch.zeros(0, dtype=torch.long, device=x.device)
-    return Result(x.clone(), x.clone(), none.bool(), x.new_zeros(0), x.new_zeros(0), none, none)
+    return Result(x.clone(), x.clone(), none.bool(), x.new_zeros(0), x.new_zeros(0), none, none, none)

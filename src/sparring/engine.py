@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
+from sparring.swift import Confirm, Swift
 from sparring.types import Batch, Delta, Labels, PerSample
 
 Model = Callable[[Batch], Any]
@@ -20,8 +21,13 @@ class Engine:
     """A model, and what was learned about calling it."""
 
     def __init__(self, model: Model, x: Batch):
-        self._model = model
-        self._channels_last = x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _faster_last(model)
+        self._model, self._own, self._half = model, None, None
+        if isinstance(model, Swift):
+            self._model, self._own, self._half = model.fast, Engine(model.model, x), model.precision
+        self._channels_last = (
+            x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _faster_last(self.own._model)  # noqa: SLF001
+        )
+        self._asked = x[:0]
         self.precision = x.dtype
         """The dtype of the last output, before it was made fit for losses."""
         self.inner: Tensor | None = None
@@ -29,27 +35,49 @@ class Engine:
         self._layer: nn.Module | None = None
         self._blank: Tensor | None = None
 
+    @property
+    def own(self) -> "Engine":
+        """The engine of the model itself, where this one asks a copy of it (`Swift`)."""
+        return self if self._own is None else self._own
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """What the model itself says of some rows of the inputs that its copy was asked about last, and how precisely.
+
+        None where there is no copy.
+        """
+        return None if self._own is None else self._confirm
+
+    @torch.no_grad()
+    def _confirm(self, rows: Labels) -> tuple[Any, torch.dtype]:
+        out = self.own(self._asked.index_select(0, rows))
+        return out, self.own.precision
+
     def listening(self, layer: str) -> "Engine":
         """This engine, which also keeps what the part of the model of that name gives: "" names the whole.
 
-        Raises InputError where there is no such part.
+        It asks the model itself, whose copy may have other layers. Raises InputError where there is no such part.
         """
-        names = [name for name, _ in self._model.named_modules()] if isinstance(self._model, nn.Module) else []
+        other = copy(self.own)
+        model = other._model  # noqa: SLF001, its own class
+        names = [name for name, _ in model.named_modules()] if isinstance(model, nn.Module) else []
         if layer not in names:
             raise InputError(f"the model has no layer {layer!r}; it has {', '.join(names[1:]) or 'none'}")
-        assert isinstance(self._model, nn.Module)
-        other = copy(self)
-        other._layer, other.inner = self._model.get_submodule(layer), None  # noqa: SLF001, its own class
+        assert isinstance(model, nn.Module)
+        other._layer, other.inner = model.get_submodule(layer), None  # noqa: SLF001, its own class
         return other
 
     def __call__(self, x: Batch, live: Labels | None = None) -> Any:
         """The model's output, half precision widened; where `live` is given, of those rows, and zeros elsewhere."""
+        if self._own is not None:
+            self._asked = x.detach()
         if live is None:
             out = self._heard(x, None)
             self._blank = out.detach()[:0] if isinstance(out, Tensor) else None
             return out
-        if len(live) == 0 and self._blank is not None:
-            out = self._blank.new_zeros(len(x), *self._blank.shape[1:])
+        blank = self.own._blank if self._blank is None else self._blank  # noqa: SLF001, its own class
+        if len(live) == 0 and blank is not None:
+            out = blank.new_zeros(len(x), *blank.shape[1:])
             self.inner = torch.zeros_like(out if self.inner is None else self.inner)  # nobody will read either
             return out
         return _spread(self._heard(x, live), live, len(x))
@@ -76,7 +104,7 @@ class Engine:
         """The output in a precision that losses can use."""
         if not isinstance(out, Tensor):
             return out
-        self.precision = out.dtype
+        self.precision = self._half or out.dtype
         return out.float() if out.dtype in (torch.float16, torch.bfloat16) else out
 
     def _ask(self, x: Batch) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparring.errors import ModelError
 from sparring.goals import Goal
 from sparring.spaces import Space
+from sparring.swift import Confirm
 from sparring.types import Batch, Delta, Labels, Mask, PerSample, rows
 
 
@@ -28,9 +29,11 @@ class Result:
     margin: PerSample
     """How far `x` is from the goal, in logits: negative where it is met."""
     forwards: Labels
-    """How many times the model was asked about each sample, the clean look included, the confirmation not."""
+    """How many times the model was asked about each sample, the clean look included, confirmations not."""
     backwards: Labels
     """How many gradients were taken for each sample."""
+    refused: Labels
+    """How many points a copy of the model took for adversarial, and the model itself not; they were dropped."""
 
     def __repr__(self) -> str:
         """One line, without the tensors."""
@@ -38,7 +41,9 @@ class Result:
         return f"Result({found} of {len(self.success)} succeeded, {forwards} forwards, {backwards} backwards)"
 
 
-KEPT = ("forwards", "backwards", "success", "delta", "score", "broken", "_standing")
+BILLS = ("forwards", "backwards", "refused")
+"""Of these, what copies of a sample cost adds up."""
+KEPT = (*BILLS, "success", "delta", "score", "broken", "_standing")
 """What a search leaves behind, one row a sample."""
 
 
@@ -50,6 +55,7 @@ class Ledger:
         self.clean: Any = None
         self.forwards: Labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.backwards: Labels = torch.zeros_like(self.forwards)
+        self.refused: Labels = torch.zeros_like(self.forwards)
         self.success: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.delta: Delta = space.zeros(x)
         self.score: PerSample = x.new_full((len(x),), torch.inf)
@@ -59,7 +65,7 @@ class Ledger:
         self.broken: Mask = torch.zeros_like(self.success)  # where an answer inside the space was no number
         self.risen = 0  # how often samples may have come back: who was known to be active before is stale
         self._queries: int | Tensor | None = queries
-        self._retire, self._copies, self._spent = retire, 1, (self.forwards, self.backwards)
+        self._retire, self._copies, self._spent = retire, 1, (self.forwards, self.backwards, self.refused)
 
     @property
     def active(self) -> Mask:
@@ -87,7 +93,7 @@ class Ledger:
     def crowd(self, index: Tensor, count: int) -> "Ledger":
         """The books of `count` copies of each of these samples, one after the other."""
         part = self.at(index.repeat_interleave(count))
-        part._copies, part._spent = count, (self.forwards[index], self.backwards[index])  # noqa: SLF001, its own class
+        part._copies, part._spent = count, tuple(getattr(self, name)[index] for name in BILLS)  # noqa: SLF001, its own class
         if self._queries is not None:
             left, which = self._queries - part.forwards, torch.arange(len(part.x), device=part.x.device) % count
             part._queries = part.forwards + left // count + (which < left % count)  # noqa: SLF001
@@ -102,7 +108,7 @@ class Ledger:
         won = won.where(by_copy["success"].any(1), by_copy["score"].argmin(1))
         for name in KEPT:
             setattr(thin, name, by_copy[name][torch.arange(len(won), device=won.device), won])
-        for name, spent in zip(("forwards", "backwards"), self._spent, strict=True):
+        for name, spent in zip(BILLS, self._spent, strict=True):
             setattr(thin, name, by_copy[name].sum(1) - (count - 1) * spent)
         thin.broken, thin._standing = by_copy["broken"].any(1), by_copy["_standing"].any(1)  # noqa: SLF001, its own class
         return thin
@@ -146,18 +152,30 @@ class Ledger:
         self._standing = self._standing & ~self.success if self._retire else self._standing
 
     @torch.no_grad()
-    def keep(self, delta: Delta, out: Any, *, precision: torch.dtype, clean: bool = False) -> Mask:
+    def keep(
+        self,
+        delta: Delta,
+        out: Any,
+        *,
+        precision: torch.dtype,
+        clean: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Mask:
         """Score the points, keep the better ones, retire the samples that are done.
 
         Returns where the goal is met by a valid input, however far away. An answer that is no number meets nothing, is
-        never kept, and is remembered as `broken`.
+        never kept, and is remembered as `broken`. Where a copy of the model answered, `confirm` asks the model itself
+        about the points that would count, and its word replaces the copy's.
         """
         margin, size = self.goal.margin(out), self.space.distance(self.x, delta)
+        doubt = 0 if clean else _doubt(out, precision)
+        if confirm is not None:
+            margin, doubt = self._confirmed(delta, margin, size, doubt, confirm)
         judged, valid = margin.isfinite(), self.active & self.space.fits(self.x, delta)
         allowed = valid & self.space.reaches(size)
         self.broken = self.broken | (allowed & ~judged)
         valid, allowed = valid & judged, allowed & judged
-        met = valid & (margin < (0 if clean else -_doubt(out, precision)))
+        met = valid & (margin < -doubt)
         success, free = met & allowed, self.space.eps is None
         score = size.where(success, torch.inf) if free else margin
         better = (success & ~self.success) | (allowed & (success == self.success) & (score < self.score))
@@ -172,6 +190,24 @@ class Ledger:
         if self._queries is not None:
             self._standing = self._standing & (self.forwards < self._queries)
         return met
+
+    def _confirmed(
+        self, delta: Delta, margin: PerSample, size: PerSample, doubt: PerSample | float, confirm: Confirm
+    ) -> tuple[PerSample, PerSample | float]:
+        """The margins and their rounding, the model's own where a point may be a sample's first or nearest success."""
+        allowed = self.active & self.space.fits(self.x, delta) & self.space.reaches(size)
+        better = ~self.success | ((size if self.space.eps is None else margin) < self.score)
+        hope = allowed & ((margin <= doubt) & better | ~margin.isfinite())
+        index = hope.nonzero().squeeze(1)  # the host looks at every step, a copy being worth its while for large models
+        if not len(index):
+            return margin, doubt
+        out, precision = confirm(index)
+        said, trusted = self.goal.at(index).margin(out), torch.as_tensor(_doubt(out, precision)).to(margin)
+        believed = margin < -doubt
+        margin = margin.index_copy(0, index, said)
+        doubt = torch.as_tensor(doubt).to(margin).expand_as(margin).index_copy(0, index, trusted.expand_as(said))
+        self.refused = self.refused + (hope & believed & ~(margin < -doubt))
+        return margin, doubt
 
 
 def _doubt(out: Any, precision: torch.dtype) -> PerSample | float:

@@ -89,19 +89,19 @@ class Decisions(Parts):
         ledger = self._ledger
         ledger.vouch()
         seen = self._sent(self.space.apply(self.x, ledger.delta), self.x, self.space.box)
-        margin = ledger.goal.margin(self._engine(seen))
+        margin = ledger.goal.margin(self._engine.own(seen))
         success = margin < 0  # the kept points lie in the space; where none was kept, this is the clean input
         delta = (seen.to(self.x.dtype) - self.x) if seen.shape == ledger.delta.shape else ledger.delta
         distance = self.space.distance(self.x, delta).where(success, torch.inf)
-        return Result(seen, delta, success, distance, margin, ledger.forwards, ledger.backwards)
+        return Result(seen, delta, success, distance, margin, ledger.forwards, ledger.backwards, ledger.refused)
 
     def look(self) -> None:
         """Ask about the clean input: the first candidate of every search."""
         with torch.no_grad(), explained(self.x):
             delta = self.space.zeros(self.x)
-            out = self._forward(delta)
+            out = self._forward(delta, self._engine.own)
             refuse_unknown(self.goal, out)
-            self._ledger.look(delta, out, precision=self._engine.precision)
+            self._ledger.look(delta, out, precision=self._engine.own.precision)
 
     def within(self: D, eps: PerSample) -> D:
         """This problem in a space of another eps: a sample rests once it is `fallen`: has met the goal in there.
@@ -115,14 +115,14 @@ class Decisions(Parts):
         return narrow
 
     def _keep(self, delta: Delta, out: Any) -> Mask:
-        met = self._ledger.keep(delta, out, precision=self._engine.precision)
+        met = self._ledger.keep(delta, out, precision=self._engine.precision, confirm=self._engine.confirm)
         if self.fallen is not None:
             fell = met & self.space.contains(self.x, delta)
             self.fallen.logical_or_(fell)  # in place: a copy that is aimed falls for the whole search
             self._ledger.rest(fell)
         return met
 
-    def _forward(self, delta: Delta) -> Any:
+    def _forward(self, delta: Delta, engine: Engine | None = None) -> Any:
         """The only call of the model under attack: over the whole batch, or over the active rows alone."""
         self._ledger.bill()
         x = self._sent(self.space.apply(self.x, delta), self.x, self.space.box)
@@ -131,7 +131,7 @@ class Decisions(Parts):
             live = self._ledger.active.nonzero().squeeze(1)
             self._live = None if len(live) == len(x) else live
         self._calls += 1
-        return self._engine(x, self._live)
+        return (engine or self._engine)(x, self._live)
 
 
 class Scores(Decisions):
