@@ -276,3 +276,13 @@ def test_differences_tell_opt_more_than_signs_for_a_price():
 def test_directions_are_tried_at_a_distance_above_0(radius):
     with pytest.raises(InputError, match=r"radius=.*above 0, or None"):
         a.HopSkipJump(radius=radius)
+
+
+def test_what_a_float_rounds_away_costs_hopskipjump_no_distance():
+    x, near = inputs(3, (3, 24, 24), spread=0.5), []
+    for dtype in (torch.float32, torch.float64):
+        model = Affine(features=3 * 24 * 24).to(dtype)
+        y = model(x.to(dtype)).argmax(1)
+        r = a.HopSkipJump(steps=3)(model, x.to(dtype), y, ThreatModel(Linf(), access=Access.DECISIONS))
+        near.append(float(r.distance.double().log().mean()))
+    assert abs(near[0] - near[1]) < 0.05

@@ -54,8 +54,9 @@ class HopSkipJump(DecisionAttack):
     """Queries for the first normal (the paper's B₀); the step t + 1 takes √(t + 1) times as many."""
     max_draws: int = 10_000
     radius: float | None = None
-    """How far from the boundary directions are tried, in units of the distance. None is the paper's 1/d, and 0.003 at
-    least, which ends nearer on many features (benchmarks/RESULTS.md)."""
+    """How far from the boundary directions are tried, in units of the perturbation's L2 length. None is the paper's 1/d
+    of the distance, but at least 0.0001·√m of that length on the m dimensions of `subspace`: a direction then changes
+    the outputs by some 0.0001 of what the perturbation does, which a float still tells apart."""
     halvings: int = 20
     """How often a jump that falls short of the boundary is halved, at most."""
     subspace: Subspace = field(default_factory=Full)
@@ -66,7 +67,7 @@ class HopSkipJump(DecisionAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.radius is not None and self.radius <= 0:
-            raise InputError(f"HopSkipJump(radius={self.radius}): give a share of the distance above 0, or None")
+            raise InputError(f"HopSkipJump(radius={self.radius}): give a share of the L2 length above 0, or None")
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2, Linf).within(None)
@@ -92,9 +93,7 @@ class HopSkipJump(DecisionAttack):
 
     def _normal(self, p: Decisions, ask: Oracle, space: Ball, delta: Delta, draws: int, *, first: bool) -> Delta:
         """Which way lies the far side: the mean of random directions, weighed by the answers less their mean."""
-        size = space.distance(p.x, delta)
-        share = max(1 / p.x[0].numel(), 0.003) if self.radius is None else self.radius
-        radius = torch.full_like(size, 0.1) if first else size * share
+        radius = torch.full_like(delta.flatten(1)[:, 0], 0.1) if first else self._radius(p, space, delta)
         plain, weighed, mean = torch.zeros_like(delta), torch.zeros_like(delta), torch.zeros_like(delta)
         for u in self.subspace.directions(p.x, p.random, draws):
             point = space.project(p.x, delta + rows(radius, delta) * unit(u, 2))
@@ -103,6 +102,16 @@ class HopSkipJump(DecisionAttack):
             plain, weighed, mean = plain + u / draws, weighed + answer * u / draws, mean + answer / draws
         normal = torch.where(mean.abs() >= 1 - 1e-6, weighed, weighed - mean * plain)
         return space.steepest(p.x, delta, -normal)
+
+    def _radius(self, p: Decisions, space: Ball, delta: Delta) -> PerSample:
+        """How far from the boundary directions are tried, in input units."""
+        length = norm(delta, 2)
+        if self.radius is not None:
+            return self.radius * length
+        # The paper's d-th of the distance moves a flat margin by d^-3/2 of itself in L2 and d^-2 in L∞: on images, less
+        # than a float rounds away, so that the answers are noise (benchmarks/RESULTS.md).
+        least = 1e-4 * self.subspace.size(p.x) ** 0.5
+        return torch.maximum(space.distance(p.x, delta) / p.x[0].numel(), least * length)
 
 
 def _halvings(space: Ball, features: int) -> int:
