@@ -8,12 +8,13 @@
 
 Every attack that takes a starting point is given the same one. A peer is asked about one image at a time, through a
 meter that counts its rows and notes the nearest point that the model takes for another class, whether the peer keeps
-it or not; a peer that goes past the budget is cut off. Ours runs the whole batch, once for every budget, and under each
-of `--seeds`. Needs the benchmark group and the shared data.
+it or not; a peer that goes past the budget is cut off. Ours runs the whole batch, once for every budget. Both are run
+under each of `--seeds`. Needs the benchmark group and the shared data.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import random
@@ -164,11 +165,11 @@ def run(given: argparse.Namespace) -> None:
     for (name, library), peer in peers(space, given.limit).items():
         if (given.attack and name not in given.attack) or library not in given.library:
             continue
-        for i, sample in enumerate(ids):
-            if (given.model, given.threat, name, library, sample, 0) in done:
+        for seed, (i, sample) in itertools.product(range(given.seeds), enumerate(ids)):
+            if (given.model, given.threat, name, library, sample, seed) in done:
                 continue
             for seeded in (random.seed, np.random.seed, torch.manual_seed):
-                seeded(sample)
+                seeded(sample + 10_000 * seed)
             begin, row = time.process_time(), slice(i, i + 1)
             meter = Meter(model, x[row], int(y[i]), type(space)(), given.limit).eval()
             with contextlib.suppress(SpentError):
@@ -176,7 +177,7 @@ def run(given: argparse.Namespace) -> None:
             best = meter.best[: given.limit]
             first = next((q + 1.0 for q, distance in enumerate(best) if distance <= space.eps + 1e-6), math.inf)
             near = {budget: best[min(budget, len(best)) - 1] for budget in reach if name not in BOUNDED}
-            write(name, library, sample, 0, first, near, time.process_time() - begin)
+            write(name, library, sample, seed, first, near, time.process_time() - begin)
         print(given.model, given.threat, name, library, flush=True)
 
 
@@ -188,7 +189,7 @@ def timed(given: argparse.Namespace) -> None:
     spent = time.process_time() - begin
     print(f"ours: {given.n} images in {spent:.0f} s ({time.time() - wall:.0f} s of wall time), ", end="")
     print(f"{r.forwards.sum()} queries, median distance {r.distance.median():.3f}", flush=True)
-    peer, best = peers(as_threat("l2:1").space, 5000)["HopSkipJump", "art"], list[float]()
+    peer, best = peers(L2(1.0), 5000)["HopSkipJump", "art"], list[float]()
     begin, wall = time.process_time(), time.time()
     for i in range(given.peer):
         meter = Meter(model, x[i : i + 1], int(y[i]), L2(), 5000).eval()
@@ -208,7 +209,7 @@ def main() -> None:
     verb.add_argument("threat")
     verb.add_argument("-n", type=int, default=20)
     verb.add_argument("--limit", type=int, default=5000)
-    verb.add_argument("--seeds", type=int, default=1, help="how often each of ours is run")
+    verb.add_argument("--seeds", type=int, default=1, help="how often each is run")
     verb.add_argument("--out", default="queries.jsonl")
     verb.add_argument("--attack", action="append", help="these alone")
     verb.add_argument("--library", action="append", help="these alone: ours, foolbox, art, torchattacks")
