@@ -44,6 +44,6 @@ def _starts(tape: Tape, held: Held, classes: int) -> dict[int, Tensor]:
         if step.name in BENT:
             low, high = held.ends[step.inputs[0]]
             if bool(((low < 0) & (high > 0)).any()):
-                slope = torch.where(high > -low, 1.0, piece(step)).to(low.dtype)
+                slope = torch.where(high > -low, torch.ones_like(low), piece(step))
                 found[index] = slope.detach().expand(classes, *slope.shape).clone()
     return found

@@ -80,11 +80,11 @@ def _bent(step: Step, low: Tensor, high: Tensor) -> Lines:
         small = float(step.kwargs.get("negative_slope", step.args[1] if len(step.args) > 1 else 0.01))
         if not 0 <= small <= 1:
             raise ModelError(f"leaky_relu with slope {small} in {step.where} has no bound; give one from 0 to 1")
-    free = (low < 0) & (high > 0)
+    free, one = (low < 0) & (high > 0), torch.ones_like(low)  # of two numbers, torch.where makes single precision
     width = (high - low).where(free, 1.0)
-    chord = torch.where(free, (high - small * low) / width, torch.where(low >= 0, 1.0, small))
+    chord = torch.where(free, (high - small * low) / width, torch.where(low >= 0, one, small))
     offset = torch.where(free, (small - 1) * low * high / width, 0.0)
-    slope = torch.where(free, torch.where(high > -low, 1.0, small), chord).detach()
+    slope = torch.where(free, torch.where(high > -low, one, small), chord).detach()
     return Lines((slope, torch.zeros_like(low)), (chord, offset), free)
 
 
