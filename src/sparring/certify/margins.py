@@ -104,6 +104,11 @@ def _batch(
     """One batch: every stage in turn, on those samples that are right and still open."""
     with torch.no_grad():
         logits = model(x)
+        bad = int((~logits.isfinite()).any(1).sum())
+        if bad:
+            raise ModelError(
+                f"the model answers NaN or infinity on {bad} of {len(x)} inputs; nothing is proven of those"
+            )
         if not torch.allclose(logits, model(x), rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
             raise ModelError(
                 "the model answers differently when asked again; bounds prove what one draw answers, not what the next "
