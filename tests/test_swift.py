@@ -1,5 +1,9 @@
 """Searching a cheaper copy of a model, which keeps the last word itself."""
 
+import hashlib
+from io import BytesIO
+
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -8,7 +12,8 @@ from known import inputs, mlp
 from sparring.attack import AllTargets, Cascade
 from sparring.attacks import APGD, DDN, FMN, PGD, Square
 from sparring.engine import Engine
-from sparring.errors import InputError
+from sparring.errors import InputError, StoreError
+from sparring.evaluation import evaluate
 from sparring.folding import foldable, frozen_copy
 from sparring.losses import margin
 from sparring.swift import Speed, Swift, filled, swift
@@ -193,3 +198,45 @@ def test_nothing_is_asked_of_a_copy_where_nobody_stands():
 
     wrong = (model(x).argmax(1) + 1) % 5
     assert PGD(3)(Swift(model, never), x, wrong, "linf:0.1").success.all()
+
+
+def judged(model, x, y, **how):
+    return evaluate(model, (x, y), "linf:0.03", plan={"pgd": PGD(5, loss=margin), "square": Square(10)}, **how)
+
+
+def test_a_verdict_by_a_copy_is_that_of_the_model(task, tmp_path):
+    model, x, y = task
+    plain, coarse = judged(model, x, y, speed="off"), judged(model, x, y, speed="fold,bf16", store=tmp_path / "bf16")
+    assert abs(plain.robust_accuracy - coarse.robust_accuracy) <= 2 / 24
+    assert plain.environment.get("speed") is None
+    assert coarse.environment["speed"] == "fold,bf16"
+    check = next(one for one in coarse.checks if "copy" in one.name)
+    assert check.passed
+    assert "refused" in check.meaning
+    assert not any("copy" in one.name for one in plain.checks)
+    assert coarse.rows.only("confirm")["success"].all()
+
+
+def test_coarse_copies_make_another_run_and_folded_ones_the_same(task, tmp_path):
+    model, x, y = task
+    judged(model, x, y, speed="bf16", store=tmp_path / "run")
+    with pytest.raises(StoreError, match="speed"):
+        judged(model, x, y, store=tmp_path / "run")
+    first = judged(model, x, y, store=tmp_path / "other")
+    assert first.environment["speed"] == "fold"
+    again = judged(model, x, y, store=tmp_path / "other", speed="off")
+    assert again.robust_accuracy == first.robust_accuracy
+
+
+def test_rows_from_before_there_were_copies_are_read(task, tmp_path):
+    first = judged(*task, store=tmp_path)
+    for file in (tmp_path / "rows").iterdir():
+        table = pq.read_table(file)
+        older = BytesIO()
+        pq.write_table(table.drop_columns(["refused"]), older)
+        name = f"{file.stem.rpartition('-')[0]}-{hashlib.sha256(older.getvalue()).hexdigest()[:16]}.parquet"
+        file.unlink()
+        (tmp_path / "rows" / name).write_bytes(older.getvalue())
+    again = judged(*task, store=tmp_path)
+    assert (again.rows["forwards"] == first.rows["forwards"]).all()
+    assert not again.rows["refused"].any()

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,9 @@ Side = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Decides every random draw", show_default="0")]
 Size = Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Samples in a batch", show_default="auto")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="cuda if there is one")]
+Speed = Annotated[
+    str | None, typer.Option(help="Search a faster copy: off, or some of fold,bf16,compile", show_default="auto")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the folder holds of an earlier run")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display")]
 Json = Annotated[bool, typer.Option("--json", help="Print the verdict as JSON")]
@@ -91,6 +95,7 @@ def evaluate(
     seed: Seed = None,
     batch_size: Size = None,
     device: Device = None,
+    speed: Speed = None,
     precision: Annotated[
         float | None,
         typer.Option(help="Stop once robust accuracy is this sure, as in 0.01", show_default="all samples"),
@@ -127,6 +132,7 @@ def evaluate(
             seed=seed,
             batch_size=batch_size,
             device=device,
+            speed=speed,
             precision=precision,
             certify=certify,
         ),
@@ -155,34 +161,15 @@ def attack(
     seed: Seed = None,
     batch_size: Size = None,
     device: Device = None,
+    speed: Speed = None,
     fresh: Fresh = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run one attack by name, and keep the adversarial inputs and the rows."""
-    _run(
-        Asked(
-            model,
-            data,
-            threat,
-            None,
-            attack,
-            tuple(settings or ()),
-            goal,
-            access,
-            queries,
-            limit,
-            resize,
-            seed,
-            batch_size,
-            device,
-        ),
-        out,
-        fresh,
-        quiet,
-        as_json,
-    )
+    asked = Asked(model, data, threat, None, attack, tuple(settings or ()), goal, access, queries, limit, resize, seed)
+    _run(replace(asked, batch_size=batch_size, device=device, speed=speed), out, fresh, quiet, as_json)
 
 
 @app.command()

@@ -22,6 +22,7 @@ class Asked:
     seed: int | None = None
     batch_size: int | None = None
     device: str | None = None
+    speed: str | None = None
     precision: float | None = None
     certify: str | None = None
 

@@ -37,7 +37,7 @@ from sparring.models.memory import FILE
 from sparring.threat import Access, ThreatModel
 from sparring.world import here
 
-DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size"}
+DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size", "speed"}
 """What a function that describes a run may return: a dictionary with these keys, the first three at least."""
 RECORD = "run.json"
 UNNAMED = {"data", "batch_size", "device", "certify"}
@@ -69,6 +69,7 @@ class Job:
     device: torch.device
     curve: bool
     precision: float | None = None
+    speed: str = "auto"
 
     def run(self, asked: Asked, folder: Path, *, progress: bool) -> Verdict:
         """Do what is missing of it in the folder, and write the verdict there.
@@ -96,6 +97,7 @@ class Job:
                 seed=self.seed,
                 batch_size=self.batch_size,
                 device=self.device,
+                speed=self.speed,
                 progress=tell,
                 curve=self.curve,
                 precision=self.precision,
@@ -134,7 +136,9 @@ def prepare(asked: Asked) -> Job:
     _targets(threat, loaded, samples, device)
     seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
     named = source if isinstance(source, str) else asked.model
-    return Job(loaded, samples, str(named), threat, plan, seed, size, device, asked.attack is None, asked.precision)
+    speed = asked.speed or str(described.get("speed", "auto"))
+    curve = asked.attack is None
+    return Job(loaded, samples, str(named), threat, plan, seed, size, device, curve, asked.precision, speed)
 
 
 def _method(name: str | None) -> Method | None:

@@ -16,6 +16,7 @@ from sparring import models
 from sparring.attack import Attack, Transfer
 from sparring.attacks import APGD, PGD, Square
 from sparring.errors import ModelError
+from sparring.evaluation.copies import believed
 from sparring.evaluation.defences import attacked_through
 from sparring.evaluation.metrics import Tally, spread
 from sparring.evaluation.rows import ATTACK, CONFIRM, CURVE
@@ -47,6 +48,7 @@ def _examine(study: Study) -> Iterator[Check]:
     yield from _door(study)
     yield from attacked_through(study)
     yield _confirmed(study)
+    yield from believed(study)
     yield _weaker(study, tally)
     if study.drawer is not None:
         yield _missed(study, tally)

@@ -26,6 +26,7 @@ KINDS: dict[str, Any] = {
     "label": np.int64,  # the class that the model names; -1 where nobody looked
     "forwards": np.int64,
     "backwards": np.int64,
+    "refused": np.int64,  # points that only a copy of the model took for adversarial
     "seconds": np.float64,  # the batch's time, shared evenly by its samples
 }
 """The columns and what they hold."""
@@ -33,6 +34,8 @@ SCHEMA = pa.schema(
     [(name, pa.string() if kind is np.str_ else pa.from_numpy_dtype(kind)) for name, kind in KINDS.items()]
 )
 """The same, as they are written."""
+EARLIER = SCHEMA.remove(SCHEMA.get_field_index("refused"))
+"""As they were written before there were copies."""
 
 
 class Rows:
@@ -43,8 +46,8 @@ class Rows:
 
     @staticmethod
     def of(columns: Mapping[str, Any]) -> "Rows":
-        """From one array, or one constant, for each column."""
-        n = len(columns["id"])
+        """From one array, or one constant, for each column; nothing was refused where nothing is said of it."""
+        n, columns = len(columns["id"]), {"refused": 0, **columns}
         return Rows({name: np.broadcast_to(np.asarray(columns[name], kind), n) for name, kind in KINDS.items()})
 
     @staticmethod
@@ -58,8 +61,8 @@ class Rows:
 
     @staticmethod
     def from_arrow(table: pa.Table) -> "Rows":  # pyright: ignore[reportUnknownParameterType]: pyarrow is not typed
-        """From a table with the columns of `KINDS`."""
-        return Rows.of({name: table[name].to_numpy() for name in KINDS})
+        """From a table with the columns of `SCHEMA`, or of `EARLIER`."""
+        return Rows.of({name: table[name].to_numpy() for name in table.column_names})
 
     def __len__(self) -> int:
         return len(self._columns["id"])

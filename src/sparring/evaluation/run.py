@@ -31,9 +31,12 @@ from sparring.evaluation.study import Study
 from sparring.evaluation.verdict import Check, Verdict
 from sparring.inputs import check
 from sparring.models import Cast, door
+from sparring.models.blackbox import BlackBox
 from sparring.problem import Model
 from sparring.spaces import Space
+from sparring.swift import Speed, Swift, swift
 from sparring.threat import ThreatModel, as_threat
+from sparring.types import Batch
 from sparring.world import World, here
 
 FEW = 32
@@ -54,6 +57,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int | str = 128,
     device: torch.device | str | None = None,
+    speed: str | Speed = "auto",
     progress: bool | Watch = False,
     curve: bool = True,
     precision: float | None = None,
@@ -80,6 +84,10 @@ def evaluate(
     order of the data where ids are given. Under torchrun, or with `world`, each process takes its share of the ids, and
     all return the whole verdict; they meet in `store`.
 
+    `speed` says what is done to a copy of the model that is searched in its place: "auto", "off", or several of fold,
+    bf16, fp16, compile and graphs, as in "fold,bf16" (`sparring.swift.Speed`). Whatever the copy finds counts once the
+    model itself confirms it, and "auto" does only what changes no figure but by rounding. The model stays as it is.
+
     `progress` is True for a display on the terminal, or a callable that is told of every batch. `name` and
     `data_name` are what the report calls the model and the data; `remarks`, such as the command that was given, are
     kept beside the versions.
@@ -101,6 +109,7 @@ def evaluate(
         raise InputError(f"precision is {precision}; give a share above 0 and below 0.5, such as 0.01")
     if precision is not None and question.space.eps is None:
         raise InputError("a precision needs a threat with an eps; give one, such as linf:8/255")
+    wanted = Speed.of(speed) if isinstance(speed, str) else speed
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
         model = keeping(model, store)
@@ -109,20 +118,23 @@ def evaluate(
         attacks = plan_for(plan, question)
         where, judged = where or samples.x.device, _fit(model, samples.x.dtype)
         _enter(judged, samples, question, attacks, where)
+        fast = _fast(judged, samples.x[:4].to(where), wanted)
         drawer = smallest(question) if curve and question.space.eps is not None else None
         record = identity.record(question, attacks, samples, model, seed, drawer, strict=store is not None)
         called, source = name or identity.name_of(model), data_name or intake.name_of(data)
         answers = identity.fingerprint(judged, samples.x[:4].to(where))
         about = {"model": called, "data": source, "batch_size": batch_size, "answers": asdict(answers)}
         record |= {} if precision is None else {"precision": precision}
+        record |= {} if fast is None or fast.precision is None else {"speed": wanted.words}
         kept = Memory() if store is None else Disk(store, record, about)
-        study = Study(judged, samples, question, attacks, kept, drawer, seed, where)
+        study = Study(judged, samples, question, attacks, kept, drawer, seed, where, fast=fast)
         size = batch_size if isinstance(batch_size, int) else AUTO.get(where.type, AUTO["cpu"])
         with shown(progress if world.rank == 0 or callable(progress) else False) as watch:
             clock = Clock(watch, _stages(study))
             study = _judge(study, size, world, clock, precision)
             checks = _checks(study, world, clock)
     environment, said = kept.noted("environment"), {"access": lowered} if lowered else {}
+    said |= {"speed": wanted.words} if fast else {}
     if environment is None:
         kept.note("environment", environment := identity.environment(where) | said | dict(remarks or {}))
     verdict = Verdict(
@@ -219,6 +231,12 @@ def _device(model: Model, wanted: torch.device | str | None) -> torch.device | N
             f"the model is on {held.device}, and device is {wish}; move the model with model.to({str(wish)!r})"
         )
     return held.device
+
+
+def _fast(model: Model, few: Batch, speed: Speed) -> Swift | None:
+    """The model with a copy to search; None where it is searched itself, as one is that only answers."""
+    found = model if isinstance(model, BlackBox) else swift(model, few, speed)
+    return found if isinstance(found, Swift) else None
 
 
 def _fit(model: Model, dtype: torch.dtype) -> Model:

@@ -21,7 +21,7 @@ from torch import Tensor
 from sparring.errors import StoreError
 from sparring.evaluation.difference import differences
 from sparring.evaluation.identity import Answers, alike
-from sparring.evaluation.rows import SCHEMA, Rows
+from sparring.evaluation.rows import EARLIER, SCHEMA, Rows
 from sparring.folder import Folder
 
 Ids: TypeAlias = Int[np.ndarray, " m"]
@@ -197,7 +197,10 @@ class Disk(Store):
         except (pa.ArrowException, OSError) as error:
             raise self._corrupt(file, str(error)) from error
         metadata = table.schema.metadata or {}
-        if not table.schema.equals(SCHEMA) or metadata.get(b"identity", b"").decode() != self.identity:
+        if (
+            not (table.schema.equals(SCHEMA) or table.schema.equals(EARLIER))
+            or metadata.get(b"identity", b"").decode() != self.identity
+        ):
             raise self._corrupt(file, "it belongs to another run")
         return Rows.from_arrow(table), metadata.get(b"adversarial", b"").decode()
 

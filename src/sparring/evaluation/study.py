@@ -17,6 +17,7 @@ from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE, Rows
 from sparring.evaluation.store import Store
 from sparring.problem import Model
 from sparring.random import Random
+from sparring.swift import Swift
 from sparring.threat import ThreatModel
 
 Ids: TypeAlias = Int[np.ndarray, " m"]
@@ -44,6 +45,8 @@ class Study:
     """The attack that draws the curve of a bounded threat."""
     seed: int = 0
     device: torch.device = torch.device("cpu")  # noqa: RUF009
+    fast: Swift | None = None
+    """The model with a copy that attacks search in its place."""
     first: int | None = None
     """How many samples to ask about, in a random order that is theirs; None for all."""
 
