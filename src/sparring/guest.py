@@ -1,7 +1,7 @@
 """A user's model is a guest: whatever is done to it for a while, it leaves as it came."""
 
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 from torch import nn
 
@@ -40,9 +40,15 @@ def switchable(model: nn.Module) -> bool:
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode in every part of the model, for a while."""
+    training = model.training
     with modes_kept(model):
         settled(model)
-        yield
+        try:
+            yield
+        finally:
+            if training:  # a module of the user's own may undo in train() what it did in eval()
+                with suppress(NotImplementedError):
+                    model.train()
 
 
 @contextmanager
