@@ -51,15 +51,17 @@ def _settings(there: Any, here: Any) -> str:
     """In which settings two things differ: each by its own name, without what it is part of; three of them at most."""
     found: dict[str, str] = {}
     old, new = _leaves(there), _leaves(here)
-    for path in sorted({*old, *new}, key=lambda path: (path.count("."), path)):
-        if old.get(path) != new.get(path):
-            *parts, last = path.split(".")
-            name = last if last not in spec.MARKS and last != "name" else parts[-1] if parts else "kind"
-            name = ".".join(path.split(".")[-2:]) if last == "sha256" else name  # of the weights of a surrogate
-            values = [_short(value.get(path)) for value in (old, new)]
-            if last in ("type", "function", "name"):  # an import path, or the name of a level
-                values = [value.strip('"').rpartition(":")[2] for value in values]
-            found.setdefault(name, f"{name} is {values[0]} there and {values[1]} here")
+    paths = {path for path in {*old, *new} if old.get(path) != new.get(path)}
+    kinds = tuple(path.removesuffix("type") for path in paths if path.endswith("type") and path in old and path in new)
+    own = {path for path in paths if path.startswith(kinds) and not (path in old and path in new)}  # of one kind alone
+    for path in sorted(paths - own, key=lambda path: (path.count("."), not path.endswith("type"), path)):
+        *parts, last = path.split(".")
+        name = last if last not in spec.MARKS and last != "name" else parts[-1] if parts else "kind"
+        name = ".".join(path.split(".")[-2:]) if last == "sha256" else name  # of the weights of a surrogate
+        values = [_short(value.get(path)) for value in (old, new)]
+        if last in ("type", "function", "name"):  # an import path, or the name of a level
+            values = [value.strip('"').rpartition(":")[2] for value in values]
+        found.setdefault(name, f"{name} is {values[0]} there and {values[1]} here")
     return ", ".join(list(found.values())[:3])
 
 
