@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import threading
 from base64 import b64decode
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from sparring.cli import app
 from sparring.errors import InputError, ModelError
 from sparring.models import Endpoint, Function, load
 from sparring.models.mapped import along
-from sparring.models.proxies import proxy
+from sparring.models.proxies import connect, proxy
 from sparring.serve import Server
 from sparring.spaces import Linf
 from sparring.threat import Access, ThreatModel
@@ -393,3 +395,51 @@ def test_a_proxy_of_another_kind_is_refused_in_a_sentence(monkeypatch):
     with pytest.raises(InputError, match=r"begins with socks5://; give one that begins with http://") as caught:
         Endpoint("https://model.test/v2/models/m")
     assert "sesame" not in str(caught.value)
+
+
+def test_each_scheme_has_its_own_proxy_and_a_port_and_a_login_are_read_as_curl_reads_them(monkeypatch):
+    proxied(monkeypatch, HTTPS_PROXY="http://us%40er:p%3Aw@safe.test", HTTP_PROXY="plain.test:81")
+    safe, plain = proxy("https", "outer.test"), proxy("http", "outer.test")
+    assert (safe.host, safe.port, plain.host, plain.port, dict(plain.headers)) == (
+        "safe.test",
+        80,
+        "plain.test",
+        81,
+        {},
+    )
+    assert b64decode(safe.headers["Proxy-Authorization"].removeprefix("Basic ")) == b"us@er:p:w"
+    proxied(monkeypatch, ALL_PROXY="http://me@all.test:3")
+    assert proxy("http", "outer.test") == proxy("https", "outer.test")
+    assert b64decode(proxy("http", "10.0.0.7").headers["Proxy-Authorization"].removeprefix("Basic ")) == b"me:"
+    proxied(monkeypatch)
+    assert proxy("https", "outer.test") is None
+
+
+def test_an_https_endpoint_is_reached_through_a_tunnel_whose_door_alone_hears_the_login(monkeypatch):
+    heard = []
+
+    def door(listener):
+        line, _ = listener.accept()
+        with line:
+            heard.append(line.recv(4096))
+            line.sendall(b"HTTP/1.1 403 no\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        answering = threading.Thread(target=door, args=(listener,), daemon=True)
+        answering.start()
+        proxied(monkeypatch, https_proxy=f"me:sesame@127.0.0.1:{listener.getsockname()[1]}")
+        line = connect("https", "model.test", None, proxy("https", "model.test"), 20)
+        with pytest.raises(OSError, match="403"):
+            line.request("POST", "/secret", b"body")
+        line.close()
+        answering.join(20)
+    (head,) = heard
+    assert head.startswith(b"CONNECT model.test:443 HTTP/1.")
+    assert b"Proxy-Authorization: Basic bWU6c2VzYW1l\r\n" in head
+    assert b"secret" not in head
+    direct = connect("http", "model.test", 8000, None, 1), connect("https", "model.test", None, None, 1)
+    assert [(type(one).__name__, one.host, one.port) for one in direct] == [
+        ("HTTPConnection", "model.test", 8000),
+        ("HTTPSConnection", "model.test", 443),
+    ]
