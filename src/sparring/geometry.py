@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparring.types import Batch, Delta, Flat, PerSample, rows
@@ -24,7 +23,7 @@ def norm(delta: Delta, p: float) -> PerSample:
     if p == math.inf:
         return flat.abs().amax(1)
     if p == 0:
-        return (flat != 0).sum(1).to(delta.dtype)
+        return flat.sign().abs().sum(1)  # the CPU takes several times as long to compare, and to count booleans
     return flat.abs().sum(1) if p == 1 else flat.norm(dim=1)
 
 
@@ -64,11 +63,11 @@ def project_l2(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     feasible. It ends after a handful of rounds; sixteen are enough for images, and stopping short costs exactness
     only.
     """
-    limit = torch.where(v > 0, high, -low).clamp(0, 1e18)
+    limit = _limit(v, low, high).clamp_(0, 1e18)
     size, square, most = v.abs(), v.square(), limit.square()
     scale = (eps / norm(v, 2).clamp_min(TINY)).clamp_max(1)
     for _ in range(16):
-        free = (scale[:, None] * size < limit).to(v.dtype)
+        free = _positive(limit - scale[:, None] * size)
         left, spent = torch.linalg.vecdot(square, free), torch.linalg.vecdot(most, 1 - free)
         longer = ((eps.square() - spent).clamp_min(0) / left.clamp_min(TINY**2)).sqrt().clamp_max(1)
         longer = torch.maximum(scale, longer)
@@ -82,23 +81,29 @@ def project_l1(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     """Onto the L1 ball and the box.
 
     The answer is sign(v)·clip(|v| - τ, 0, limit) for the least τ ≥ 0 that the ball admits. Its L1 norm falls in τ, and
-    is linear between the points |v| and |v| - limit, so that sorting finds the piece and one division the τ.
+    is linear between the points |v| and |v| - limit: Newton's method, kept between brackets, finds the piece in a few
+    rounds and its τ with it. The paper sorts, which takes several times as long.
 
     Reference: Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021,
     arXiv:2103.01208, proposition 2.1.
     """
-    limit = torch.where(v > 0, high, -low).clamp_min(0)
+    limit = _limit(v, low, high).clamp_(0, 1e18)
     size = v.abs()
-    knots = ascending(torch.cat([size, (size - limit).clamp_min(0)], 1))
-    piece = _first_below(knots, size, (size - limit).clamp_min(0), eps[:, None])
-    middle = (knots.gather(1, (piece - 1).clamp_min(0)) + knots.gather(1, piece)) / 2
-    moving = (size > middle) & (size - limit < middle)
-    full = size - limit >= middle
-    excess = size.where(moving, 0.0).sum(1) + limit.where(full, 0.0).sum(1) - eps
-    tau = (excess / moving.sum(1).clamp_min(1)).clamp_min(0)
-    inside = norm(v.clamp(low, high), 1) <= eps
-    tau = torch.where(inside, torch.zeros_like(tau), tau)
-    return _fit(v.sign() * torch.minimum((size - tau[:, None]).clamp_min(0), limit), eps, 1)
+    tau, slack = torch.zeros_like(eps), 8 * torch.finfo(v.dtype).eps * eps
+    below, above = tau, norm(v, math.inf)
+    for _ in range(40):
+        left = torch.minimum((size - tau[:, None]).clamp_min_(0), limit)
+        spent, moving = left.sum(1), (limit - left).sign_().mul_(left.sign())
+        below, above = torch.where(spent > eps, tau, below), torch.where(spent > eps, above, tau)
+        # Far from the answer the logarithm of the norm is nearer to a line than the norm is.
+        excess = torch.where(spent > 2 * eps, spent * (spent / eps).log(), spent - eps)
+        newton = tau + excess / moving.sum(1)
+        following = torch.where((newton > below) & (newton < above), newton, (below + above) / 2)
+        sought = ((spent - eps).abs() > slack) & (following != tau)
+        tau = torch.where(sought, following, tau)
+        if v.device.type == "cpu" and not bool(sought.any()):  # a look is free here and a wait elsewhere
+            break
+    return _fit(v.sign() * torch.minimum((size - tau[:, None]).clamp_min_(0), limit), eps, 1)
 
 
 def project_l0(v: Flat, eps: PerSample, low: Flat, high: Flat, group: int = 1) -> Flat:
@@ -129,22 +134,18 @@ def ascending(value: Flat) -> Flat:
     return value.sort(1).values
 
 
-def _first_below(knots: Flat, size: Flat, inner: Flat, eps: Tensor) -> Tensor:
-    """The first of a row's sorted knots τ with Σ max(size - τ, 0) - Σ max(inner - τ, 0) ≤ eps, by bisection."""
-    parts = [(part, F.pad(part.flip(1).cumsum(1).flip(1), (0, 1))) for part in (ascending(size), ascending(inner))]
+def _limit(v: Delta, low: Delta, high: Delta) -> Delta:
+    """How far each feature of v may move: to `high` where it is positive, to `low` where it is negative.
 
-    def over(part: Flat, above: Flat, tau: Tensor) -> Tensor:
-        place = torch.searchsorted(part, tau, right=True)
-        return above.gather(1, place) - (part.shape[1] - place) * tau
+    Without a comparison: choosing by a mask of mixed signs takes ten times as long on the CPU.
+    """
+    sign = v.sign()
+    return torch.maximum(sign * high, sign.mul_(low))
 
-    low = torch.zeros(len(knots), 1, dtype=torch.long, device=knots.device)
-    high = torch.full_like(low, knots.shape[1] - 1)
-    for _ in range(knots.shape[1].bit_length()):
-        middle = (low + high) // 2
-        tau = knots.gather(1, middle)
-        below = over(*parts[0], tau) - over(*parts[1], tau) <= eps
-        low, high = torch.where(below, low, middle + 1), torch.where(below, middle, high)
-    return high
+
+def _positive(value: Flat) -> Flat:
+    """1 where a new tensor is positive and 0 elsewhere, written over it: booleans take longer."""
+    return value.sign_().clamp_min_(0)
 
 
 def toward(y: Batch, x: Batch) -> Batch:
@@ -159,7 +160,8 @@ def inward(x: Batch, delta: Delta, low: float | Tensor, high: float | Tensor) ->
 
     Written for few passes over memory and few new tensors: this is asked before every question to a model.
     """
-    y = clip(x + delta, low, high)
+    y = x + delta
+    y = y.clamp_(low, high) if not isinstance(low, Tensor) and not isinstance(high, Tensor) else clip(y, low, high)
     over = (y - x).abs_().sub_(delta.abs()).sign_().clamp_min_(0)  # 1 where rounding led beyond δ, and 0 elsewhere
     return y.addcmul_(toward(y, x).sub_(y), over)
 
@@ -216,5 +218,5 @@ def lower(y: Batch, x: Batch, dtype: torch.dtype) -> Batch:
 def _fit(u: Flat, eps: PerSample, p: float) -> Flat:
     """Scale away what rounding left above eps; shrinking leaves neither the box nor the ball."""
     size = norm(u, p)
-    over = size > eps
-    return torch.where(over[:, None], u * (eps / size.clamp_min(TINY) * (1 - 2e-7))[:, None], u)
+    shorter = (eps / size.clamp_min(TINY) * (1 - 2e-7)).where(size > eps, 1.0)
+    return u * shorter[:, None]

@@ -184,11 +184,13 @@ class L1(Ball):
         (arXiv:1904.13000, section 4.1).
         """
         low, high = self._bounds(x)
-        free = torch.where(gradient > 0, delta > low, delta < high)
-        slope = (gradient.abs() * free).flatten(1)
-        steepest = (slope == slope.amax(1, keepdim=True)) & (slope > 0)
-        share = steepest / steepest.sum(1, keepdim=True).clamp_min(1)
-        return -gradient.sign() * share.reshape(gradient.shape).to(gradient.dtype)
+        sign = gradient.sign()
+        room = torch.maximum(sign * (delta - low), sign * (delta - high))  # on the side that lowers the loss
+        slope = (gradient.abs() * room.sign_().clamp_min_(0)).flatten(1)
+        most = slope.amax(1, keepdim=True)
+        steepest = (slope - most).sign_().add_(1)  # 1 where the slope is the largest and 0 elsewhere
+        share = steepest * ((most > 0) / steepest.sum(1, keepdim=True))
+        return share.reshape(gradient.shape) * sign.neg_()
 
     def _project(self, x: Batch, v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
         return geometry.project_l1(v, eps, low, high)
@@ -221,7 +223,8 @@ class L0(Ball):
             )
 
     def distance(self, x: Batch, delta: Delta) -> PerSample:
-        return geometry.norm(delta.abs().reshape(len(x), self.group(x), -1).sum(1), 0)
+        group = self.group(x)
+        return geometry.norm(delta if group == 1 else delta.abs().reshape(len(x), group, -1).sum(1), 0)
 
     def steepest(self, x: Batch, delta: Delta, gradient: Delta) -> Delta:
         """The gradient, scaled so that its largest feature moves by one, and reversed."""
