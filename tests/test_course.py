@@ -8,11 +8,35 @@ import matplotlib as mpl
 import pytest
 import torch
 
+from sparring.explain import course
+
 CHAPTERS = sorted((Path(__file__).parent.parent / "docs" / "course").glob("[0-9]*.py"))
 
 
 def test_the_course_begins_with_the_problem_and_the_first_attack():
     assert [path.stem for path in CHAPTERS[:2]] == ["01_adversarial_examples", "02_fgsm"]
+
+
+def test_a_chapter_is_told_how_fast_to_be_and_keeps_its_figures_beside_itself(tmp_path, monkeypatch):
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    monkeypatch.delenv("SPARRING_COURSE_FAST", raising=False)
+    monkeypatch.delenv("SPARRING_COURSE_FIGURES", raising=False)
+    threads = torch.get_num_threads()
+    try:
+        with pyplot.rc_context():
+            fast, keep = course.chapter(str(tmp_path / "10_more.py"))
+            assert not fast
+            assert not list(tmp_path.iterdir())
+            pyplot.figure()
+            keep("10_first")
+            pyplot.close("all")
+            monkeypatch.setenv("SPARRING_COURSE_FAST", "1")
+            assert course.chapter()[0]
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "figures" / "10_first.png").stat().st_size > 0
 
 
 QUICK = "02_fgsm"

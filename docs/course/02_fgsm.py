@@ -28,9 +28,7 @@
 
 # %% tags=["hide-input"]
 import math
-import os
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,20 +38,11 @@ from matplotlib.patches import Polygon
 from scipy.stats import binomtest
 from torch import nn
 
-FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples, for the tests
-HERE = Path(globals().get("__file__", "")).parent
-FIGURES = Path(os.environ.get("SPARRING_COURSE_FIGURES", HERE / "figures"))
-FIGURES.mkdir(parents=True, exist_ok=True)
-torch.set_num_threads(1)  # for tensors as small as these, more only wait
-plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 130})
-plt.rcParams.update({"axes.titlesize": 11})
+from sparring.explain.course import chapter
+
+# FAST: fewer samples, for the tests; keep: saves the current figure under a name
+FAST, keep = chapter(globals().get("__file__", ""))
 torch.manual_seed(0)
-
-
-def keep(name: str) -> None:
-    """Save the current figure."""
-    plt.savefig(FIGURES / f"{name}.png", bbox_inches="tight")
-
 
 # %% [markdown]
 # ## One line of calculus, one inequality

@@ -26,27 +26,16 @@
 # It runs in about two minutes: `python docs/course/08_distillation_and_ensembles.py`.
 
 # %% tags=["hide-input"]
-import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-FAST = os.environ.get("SPARRING_COURSE_FAST") == "1"  # fewer samples, for the tests
-HERE = Path(globals().get("__file__", "")).parent
-FIGURES = Path(os.environ.get("SPARRING_COURSE_FIGURES", HERE / "figures"))
-FIGURES.mkdir(parents=True, exist_ok=True)
-torch.set_num_threads(1)  # for tensors as small as these, more only wait
-plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 130})
-plt.rcParams.update({"axes.titlesize": 11})
+from sparring.explain.course import chapter
 
-
-def keep(name: str) -> None:
-    """Save the current figure."""
-    plt.savefig(FIGURES / f"{name}.png", bbox_inches="tight")
-
+# FAST: fewer samples, for the tests; keep: saves the current figure under a name
+FAST, keep = chapter(globals().get("__file__", ""))
 
 # %% [markdown]
 # ## A teacher, a student, and a temperature
