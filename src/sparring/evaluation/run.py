@@ -25,6 +25,7 @@ from sparring.evaluation.plan import Plan, plan_for, smallest, weight
 from sparring.evaluation.progress import Clock, Watch, shown
 from sparring.evaluation.reach import keeping, on_levels, within_reach
 from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE
+from sparring.evaluation.sizing import fitting
 from sparring.evaluation.stages import DRAWN, PATIENCE, run
 from sparring.evaluation.store import Disk, Memory
 from sparring.evaluation.study import Study
@@ -43,8 +44,6 @@ FEW = 32
 """How many samples the door looks at."""
 FIRST = 128
 """How many samples are judged before anything is said, where a precision is asked for."""
-AUTO = {"cpu": 128, "cuda": 1024}
-"""The batch to begin with where the size is "auto"; a GPU that runs out of memory halves it."""
 
 
 def evaluate(
@@ -80,9 +79,9 @@ def evaluate(
     robust accuracy reaches no further than that to either side, as in 0.01, or until none is left.
 
     With `store`, a folder, every finished batch is kept there, and running again does only what is missing: whatever
-    stopped the run has cost at most one batch. No figure depends on `batch_size` (a number, or "auto"), nor on the
-    order of the data where ids are given. Under torchrun, or with `world`, each process takes its share of the ids, and
-    all return the whole verdict; they meet in `store`.
+    stopped the run has cost at most one batch. No figure depends on `batch_size` (a number, or "auto": as many as
+    memory holds, up to where more are no faster), nor on the order of the data where ids are given. Under torchrun, or
+    with `world`, each process takes its share of the ids, and all return the whole verdict; they meet in `store`.
 
     `speed` says what is done to a copy of the model that is searched in its place: "auto", "off", or several of fold,
     bf16, fp16, compile and graphs, as in "fold,bf16" (`sparring.swift.Speed`). Whatever the copy finds counts once the
@@ -128,7 +127,7 @@ def evaluate(
         record |= {} if fast is None or fast.precision is None else {"speed": wanted.words}
         kept = Memory() if store is None else Disk(store, record, about)
         study = Study(judged, samples, question, attacks, kept, drawer, seed, where, fast=fast)
-        size = batch_size if isinstance(batch_size, int) else AUTO.get(where.type, AUTO["cpu"])
+        size = batch_size if isinstance(batch_size, int) else fitting(judged, samples.x[:4].to(where))
         with shown(progress if world.rank == 0 or callable(progress) else False) as watch:
             clock = Clock(watch, _stages(study))
             study = _judge(study, size, world, clock, precision)
