@@ -71,7 +71,7 @@ class HopSkipJump(DecisionAttack):
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2, Linf).within(None)
-        finest = _halvings(space, p.x[0].numel())
+        finest = self._halvings(p, space)
         ask, delta, found = begin(p, space, self.start, finest)
         for t in p.steps(self.steps):
             draws = min(self.max_draws, int(self.draws * (t + 1) ** 0.5))
@@ -113,10 +113,14 @@ class HopSkipJump(DecisionAttack):
         least = 1e-4 * self.subspace.size(p.x) ** 0.5
         return torch.maximum(space.distance(p.x, delta) / p.x[0].numel(), least * length)
 
+    def _halvings(self, p: Decisions, space: Ball) -> int:
+        """How often to bisect: to the paper's θ, d^-3/2 of the way in L2 and d^-2 in L∞, or to what a direction tells.
 
-def _halvings(space: Ball, features: int) -> int:
-    """How often to bisect: to the paper's θ, d^-3/2 of the way in L2 and d^-2 in L∞, or to what a float can tell."""
-    return min(22, math.ceil(math.log2(features) * (2 if isinstance(space, Linf) else 1.5)) + 1)
+        A direction at the paper's radius changes the outputs by as much as its θ does: finer than that buys nothing.
+        """
+        theta = p.x[0].numel() ** (-2 if isinstance(space, Linf) else -1.5)
+        finest = max(theta, 1e-4) if self.radius is None else self.radius / self.subspace.size(p.x) ** 0.5
+        return max(1, min(22, math.ceil(-math.log2(finest)) + 1))
 
 
 _NOISE, _FULL, _SMOOTH = UniformNoise(), Full(), LowFrequency()
