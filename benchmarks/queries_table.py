@@ -109,7 +109,7 @@ def compare(given: argparse.Namespace) -> None:
         for budget in REACH:
             one, other = nearness(mine, budget), nearness(found[key], budget)
             ratios = [one[sample] - other[sample] for sample in sorted(one.keys() & other.keys())]
-            cells.append("{:+.1f} ± {:.1f}".format(*(100 * v for v in margin(ratios))) if ratios else "–")
+            cells.append("{:+.1f} ± {:.1f}".format(*(100 * v for v in margin(ratios))) if len(ratios) > 1 else "–")
         print(f"| {key[0]}, {key[1]} | {key[2]} | {key[3]} | {len(shared)} | " + " | ".join(cells) + " |")
     print(f"\n| all models | attack | peer | images | {heads} |\n|---|---|---|---|" + "---|" * len(BUDGETS))
     for name, peer, kind in sorted({key[:3] for key in pooled}):
