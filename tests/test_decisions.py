@@ -286,3 +286,10 @@ def test_what_a_float_rounds_away_costs_hopskipjump_no_distance():
         r = a.HopSkipJump(steps=3)(model, x.to(dtype), y, ThreatModel(Linf(), access=Access.DECISIONS))
         near.append(float(r.distance.double().log().mean()))
     assert abs(near[0] - near[1]) < 0.05
+
+
+def test_lines_are_bisected_as_finely_as_directions_tell():
+    model, x = Affine(classes=2), inputs(6)
+    y = model(x).argmax(1)
+    near, far = (a.HopSkipJump(steps=1, draws=10, radius=radius)(model, x, y, L2()) for radius in (1e-5, 1e-3))
+    assert (near.forwards > far.forwards).all()

@@ -119,8 +119,8 @@ class HopSkipJump(DecisionAttack):
         A direction at the paper's radius changes the outputs by as much as its θ does: finer than that buys nothing.
         """
         theta = p.x[0].numel() ** (-2 if isinstance(space, Linf) else -1.5)
-        finest = max(theta, 1e-4) if self.radius is None else self.radius / self.subspace.size(p.x) ** 0.5
-        return max(1, min(22, math.ceil(-math.log2(finest)) + 1))
+        finest = max(theta, 1e-4) if self.radius is None else min(1e-4, self.radius / self.subspace.size(p.x) ** 0.5)
+        return min(22, math.ceil(-math.log2(finest)) + 1)
 
 
 _NOISE, _FULL, _SMOOTH = UniformNoise(), Full(), LowFrequency()
