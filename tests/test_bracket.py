@@ -177,6 +177,16 @@ def test_a_refused_question_claims_no_folder_and_another_verdict_is_seen_first(t
     assert not (tmp_path / "two" / "certificates").exists()
 
 
+def test_bounds_refuse_the_settings_of_smoothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    asked = ["certify", "net.py:make", "-d", "net.py:test", "-t", "linf:0.1", "-q", "-o", "none"]
+    done = CliRunner().invoke(app, [*asked, "--sigma", "0.5", "--samples", "10"])
+    assert done.exit_code == 2
+    assert "--method auto draws no noise; leave out --sigma 0.5 and --samples 10" in done.output
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(

@@ -314,6 +314,14 @@ def test_who_broke_what_adds_up_to_what_fell(sparring: Command):
         assert counts or command[0] == "evaluate"
 
 
+def test_a_distance_that_was_never_found_is_not_called_half_of_them(sparring: Command):
+    asked = ("attack", "nets.py:net", "--data", "nets.py:data", "--threat", "l1", "-a", "ead", "-q", "-n", "8")
+    found = sparring(*asked, "--out", "here", "--set", "steps=1", "--set", "searches=1")
+    assert re.search(r"median distance .* inf +more than half never fell", found.out)
+    found = sparring(*asked[:-4], "fmn", *asked[-3:], "--out", "there")
+    assert "half of what was right falls to less" in found.out
+
+
 def test_a_verdict_below_what_is_demanded_ends_with_three(sparring: Command):
     command = ("evaluate", "nets.py:net", *QUICK, "--out", "here")
     robust = json.loads(sparring(*command, "--json").out)["robust_accuracy"]
@@ -429,10 +437,15 @@ ERRORS = {
     "an unknown verb": (("evalute", "nets.py:net"), 2, "evaluate"),
     "an unknown option": ((*FINE, "--thread", "2"), 2, "--thread"),
     "an unknown norm": ((*EVALUATE, "--threat", "lnf:0.1"), 2, "'lnf'.*did you mean linf.*l2, l1, l0"),
+    "a threat without a norm": ((*EVALUATE, "--threat", "8/255"), 2, "write it as linf:8/255"),
+    "a threat with an equals sign": ((*EVALUATE, "--threat", "l2=0.5"), 2, "'l2=0.5'.*write it as l2:0.5"),
+    "a space for Python": ((*EVALUATE, "--threat", "rotation:30"), 2, r"threat=Rotation\(…\).*FILE.py:FUNCTION"),
     "an eps below zero": ((*EVALUATE, "--threat", "linf:-0.1"), 2, r"eps is -0\.1.*above 0"),
     "an eps of zero": ((*EVALUATE, "--threat", "l2:0"), 2, "eps is 0.*above 0"),
     "an eps that is no number": ((*EVALUATE, "--threat", "l2:half"), 2, "'half' is not a number"),
     "an unknown plan": ((*FINE, "--plan", "standrad"), 2, "'standrad'.*did you mean standard.*autoattack"),
+    "an attack for a plan": ((*FINE, "--plan", "PGD"), 2, "sparring attack … --attack PGD"),
+    "a plan for an attack": ((*AIM, "AutoAttack"), 2, "sparring evaluate … --plan autoattack"),
     "an unknown goal": ((*FINE, "--goal", "target:1"), 2, "did you mean targeted"),
     "a goal without a class": ((*FINE, "--goal", "targeted"), 2, "targeted:3"),
     "a goal beyond the classes": ((*FINE, "--goal", "targeted:3"), 2, "class 3.*0 to 2"),

@@ -28,9 +28,15 @@ def certify(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the rows; one of an `evaluate` gets its bracket")
     ] = Path("sparring-certificates"),
-    sigma: Annotated[float, typer.Option(help="Smoothing: the size of the noise")] = 0.25,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Smoothing: noisy copies of each input")] = 10_000,
-    alpha: Annotated[float, typer.Option(help="Smoothing: the chance that a certificate is false")] = 0.001,
+    sigma: Annotated[float | None, typer.Option(help="Smoothing: the size of the noise", show_default="0.25")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, help="Smoothing: noisy copies of each input", show_default="10000"),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Smoothing: the chance that a certificate is false", show_default="0.001"),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many samples")] = None,
     resize: Annotated[
         int | None, typer.Option("--resize", min=1, help="Scale and crop images to so many pixels a side")
@@ -48,9 +54,10 @@ def certify(
     Stopped at any moment, the same command goes on where it was. Where DIR holds the verdict of `evaluate` about the
     same model, data and threat, its report then shows both ends: certified ≤ true ≤ attacked.
     """
-    from sparring.cli.proving import Wanted, prove, shown
+    from sparring.cli.proving import Wanted, noise, prove, shown
 
-    wanted = Wanted(model, data, threat, method, sigma, samples, alpha, limit, resize, seed, batch_size, device)
+    method, drawn = noise(method, sigma, samples, alpha)
+    wanted = Wanted(model, data, threat, method, *drawn, limit, resize, seed, batch_size, device)
     found = prove(wanted, out, fresh=fresh, quiet=quiet)
     if as_json:
         typer.echo(json.dumps(found, indent=2))

@@ -17,7 +17,7 @@ from torch import nn
 from sparring.certify import Method
 from sparring.cli.asked import Asked
 from sparring.cli.guard import say
-from sparring.cli.names import attack, pick, question
+from sparring.cli.names import attack, makers, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import Verdict, evaluate
@@ -226,6 +226,8 @@ def _plan(asked: Asked, described: Mapping[str, Any]) -> Plan:
         name, one = attack(asked.attack, asked.settings)
         return {name: one}
     plan: Any = asked.plan if asked.plan is not None else described.get("plan", "standard")
+    if isinstance(plan, str) and plan not in PLANS and plan.lower() in makers():
+        raise InputError(f"{plan} is an attack, no plan; run it alone with sparring attack … --attack {plan}")
     return pick(plan, PLANS, "plan") if isinstance(plan, str) else plan
 
 

@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
 
-from sparring import attacks, directions, losses
+from sparring import attacks, directions, losses, spaces
 from sparring.attack import Attack
 from sparring.directions import Direction
 from sparring.errors import InputError
+from sparring.evaluation.plan import PLANS
 from sparring.goals import Rule, Targeted, Untargeted
 from sparring.threat import AREAS, NORMS, Access, ThreatModel, as_threat, number
 
@@ -59,6 +60,8 @@ def defaults(make: Maker) -> dict[str, Any]:
 def attack(name: str, settings: Sequence[str] = ()) -> tuple[str, Attack]:
     """An attack by its name, and settings written as `steps=100`; raises InputError where one is unknown."""
     known = makers()
+    if _plain(name) in PLANS:
+        raise InputError(f"{name} is a plan of several attacks; run it with sparring evaluate … --plan {_plain(name)}")
     if (plain := _plain(name)) not in map(_plain, known) and plain in map(_plain, attacks.__all__):
         raise InputError(f"{name} is made from a model, data or other attacks; {IN_A_FILE}")
     if name.endswith(".safetensors") or ".py:" in name:
@@ -118,6 +121,16 @@ def question(threat: str | ThreatModel | Any, goal: str | None, access: str | No
     """The threat model of a text such as `linf:8/255`, with what the other options say of it."""
     if isinstance(threat, str):
         norm, colon, size = threat.partition(":")
+        if "=" in norm or (norm[:1].isdecimal() and not colon):
+            meant = threat.replace("=", ":", 1) if "=" in norm else f"linf:{threat}"
+            raise InputError(f"the threat {threat!r} is a norm, a colon and a size; write it as {meant}")
+        if found := [
+            name for name in spaces.__all__ if _plain(name) == _plain(norm) and name.lower() not in (*NORMS, *AREAS)
+        ]:
+            raise InputError(
+                f"the space {found[0]} has no short form; write a function in a Python file that returns dict(model=…, "
+                f"data=…, threat={found[0]}(…)), and name it as the MODEL: sparring evaluate FILE.py:FUNCTION"
+            )
         threat = pick(norm.strip(), (*NORMS, *AREAS), "norm") + colon + size
     model = as_threat(threat)
     if goal is not None:

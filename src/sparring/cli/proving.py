@@ -62,9 +62,27 @@ class Wanted:
     device: str | None
 
 
+def noise(
+    method: str, sigma: float | None, samples: int | None, alpha: float | None
+) -> tuple[str, tuple[float, int, float]]:
+    """The method that is meant, and what smoothing draws; raises InputError where bounds would ignore what is given."""
+    method = pick(method, (*get_args(Method), SMOOTHING), "method")
+    options = {"--sigma": sigma, "--samples": samples, "--alpha": alpha}
+    given = [f"{name} {value}" for name, value in options.items() if value is not None]
+    if given and method != SMOOTHING:
+        raise InputError(
+            f"--method {method} draws no noise; leave out {' and '.join(given)}, or take --method {SMOOTHING}"
+        )
+    return method, (
+        0.25 if sigma is None else sigma,
+        10_000 if samples is None else samples,
+        0.001 if alpha is None else alpha,
+    )
+
+
 def prove(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, Any]:
     """Certify what the folder does not hold yet; writes certificates.json and .csv, and the bracket of a verdict."""
-    method = pick(wanted.method, (*get_args(Method), SMOOTHING), "method")
+    method = wanted.method
     threat, device = as_threat(wanted.threat), device_named(wanted.device)
     if method != SMOOTHING and wanted.model.startswith(("http://", "https://")):
         raise InputError(

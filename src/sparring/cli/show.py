@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from types import FunctionType
 
@@ -38,9 +39,10 @@ def verdict(found: Verdict, folder: Path) -> Table:
         table.add_row("[bold red]failed check[/]", f"[red]{escape(doubt(check))}[/]")
     table.add_row("clean accuracy", _share(found.clean_accuracy, found.clean_interval))
     if found.threat.space.eps is None:
-        table.add_row(
-            "median distance", f"[bold]{found.median_distance:.4g}[/]   [dim]half of what was right falls to less[/]"
+        half = (
+            "half of what was right falls to less" if isfinite(found.median_distance) else "more than half never fell"
         )
+        table.add_row("median distance", f"[bold]{found.median_distance:.4g}[/]   [dim]{half}[/]")
         table.add_row("never broken", _share(found.robust_accuracy, found.interval))
     else:
         table.add_row("robust accuracy", f"[bold]{_share(found.robust_accuracy, found.interval)}[/]")
