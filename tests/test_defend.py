@@ -242,6 +242,12 @@ def test_settings_that_train_nothing_are_refused(setting: dict[str, int]):
         train(Linear(), fragile(), Standard(), **setting)
 
 
+def test_a_longest_gradient_of_nothing_or_less_is_refused():
+    for clip in (0.0, -1.0):
+        with pytest.raises(InputError, match=rf"clip is {clip:g}; give the longest gradient, above 0"):
+            train(Linear(), fragile(), Standard(), clip=clip)
+
+
 def test_a_model_without_trainable_parameters_is_refused():
     with pytest.raises(InputError, match="requires_grad_"):
         train(Linear().requires_grad_(False), fragile(), Standard())

@@ -340,6 +340,7 @@ def test_a_model_is_loaded_from_a_module_of_a_package():
         ("zoo.py", "names a file and no function; write .*zoo.py:factory"),
         ("zoo.py:", "names no function"),
         ("gone.py:make", "there is no file"),
+        ("zoo.py:make@weights.npz", "weights.npz, which is no file of weights; known are .pt, .pth, .safetensors"),
     ],
 )
 def test_a_name_that_leads_nowhere_says_what_is_wrong(zoo, name, message):
@@ -457,7 +458,7 @@ def test_weights_alone_are_no_model(small, tmp_path, ending):
     file = tmp_path / f"weights{ending}"
     state = small.state_dict()
     save_file(state, file) if ending == ".safetensors" else torch.save(state, file)
-    with pytest.raises(ModelError, match=r"holds weights only, no code; give file.py:factory") as error:
+    with pytest.raises(ModelError, match=rf"no code; give file.py:factory.* or file.py:factory@{file.name}") as error:
         load(file)
     assert one_sentence(str(error.value))
 

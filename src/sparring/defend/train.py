@@ -90,6 +90,8 @@ def train(
         raise InputError(
             "the model is an exported program, which has no training mode; train the module that it was exported from"
         )
+    if clip is not None and not clip > 0:
+        raise InputError(f"clip is {clip:g}; give the longest gradient, above 0, or None for any length")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"

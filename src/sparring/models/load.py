@@ -48,6 +48,9 @@ def load(name: str | PurePath, *, gradients: bool = True) -> LoadedModel:
     base, _, weights = name.rpartition("@")
     if base and Path(weights).suffix in WEIGHTS:
         return _weighted(load(base, gradients=gradients), Path(weights))
+    if ".py:" in base and weights:
+        known = ", ".join(sorted(WEIGHTS))
+        raise ModelError(f"the weights of {base} are in {weights}, which is no file of weights; known are {known}")
     path = Path(name)
     if name.startswith(("http://", "https://")) or path.suffix in (".yaml", ".yml"):
         return load_endpoint(name)
@@ -97,9 +100,10 @@ def _archive(path: Path) -> LoadedModel:
     if any(member.endswith("archive_format") for member in members):
         return LoadedModel(_exported(path), f"exported program {path.name}")
     if path.suffix == ".safetensors" or any(member.endswith("/data.pkl") for member in members):
+        behind = f", or file.py:factory@{path.name} where it does not load them" if path.suffix in WEIGHTS else ""
         raise ModelError(
             f"{path.name} holds weights only, no code; give file.py:factory, a function that builds the model and "
-            f"loads them"
+            f"loads them{behind}"
         )
     raise ModelError(f"{path.name} is neither an exported program nor TorchScript; give file.py:factory")
 
