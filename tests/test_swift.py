@@ -1,6 +1,7 @@
 """Searching a cheaper copy of a model, which keeps the last word itself."""
 
 import hashlib
+from dataclasses import replace
 from io import BytesIO
 
 import pyarrow.parquet as pq
@@ -11,12 +12,17 @@ from torch import nn
 from known import inputs, mlp
 from sparring.attack import AllTargets, Cascade
 from sparring.attacks import APGD, DDN, FMN, PGD, Square
+from sparring.data import Samples
 from sparring.engine import Engine
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import evaluate
+from sparring.evaluation.store import Memory
+from sparring.evaluation.study import Study
 from sparring.folding import foldable, frozen_copy
 from sparring.losses import margin
+from sparring.spaces import Linf
 from sparring.swift import Speed, Swift, filled, swift
+from sparring.threat import ThreatModel
 
 FOLD, BF16, FP16 = Speed.of("fold"), Speed.of("bf16"), Speed.of("fp16")
 
@@ -240,3 +246,13 @@ def test_rows_from_before_there_were_copies_are_read(task, tmp_path):
     again = judged(*task, store=tmp_path)
     assert (again.rows["forwards"] == first.rows["forwards"]).all()
     assert not again.rows["refused"].any()
+
+
+def test_a_study_of_another_model_does_not_search_this_ones_copy(task):
+    """As the checks make one of a surrogate."""
+    model, x, y = task
+    samples = Samples(x, y, torch.arange(len(x)))
+    study = Study(model, samples, ThreatModel(Linf(0.1)), {}, Memory(), fast=Swift(model, model))
+    assert study.searched is study.fast
+    other = mlp()
+    assert replace(study, model=other).searched is other

@@ -281,7 +281,7 @@ def _break_at(study: Study, attack: Attack, ids: Ids, radii: list[float | Tensor
     wide = replace(space.at(index.repeat(times)), eps=eps)
     question = replace(study.threat, space=wide, queries=None)
     x, y, which = torch.cat([x] * times), y.repeat(times), torch.from_numpy(ids).repeat(times)
-    found = attack(study.model, x, y, question, seed=study.seed, ids=which, stream=STREAM).success
+    found = attack(study.searched, x, y, question, seed=study.seed, ids=which, stream=STREAM).success
     return found.unflatten(0, (times, -1)).sum(1).tolist()
 
 
@@ -291,4 +291,4 @@ def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tenso
     x, y, _ = study.batch(places)
     index = torch.from_numpy(places)
     question = replace(threat, space=threat.space.at(index))
-    return attack(study.model, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success
+    return attack(study.searched, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success

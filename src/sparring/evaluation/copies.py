@@ -11,7 +11,7 @@ from sparring.evaluation.verdict import Check
 
 def believed(study: Study) -> Iterator[Check]:
     """What a copy takes for adversarial and the model does not is no success, but it may end a search too early."""
-    if study.fast is None:
+    if study.searched is study.model:
         return
     rows, standing = study.rows().only(ATTACK), study.tally().ids[study.tally().standing]
     misled = np.intersect1d(rows["id"][rows["refused"] > 0], standing)

@@ -155,9 +155,7 @@ def _draw(study: Study, attack: Attack, at: Places) -> Done:
 def _run(study: Study, name: str, attack: Attack, at: Places, threat: ThreatModel) -> Done:
     x, y, _ = study.batch(at)
     ids = study.samples.ids[torch.from_numpy(at)]
-    r: Result = attack(
-        study.fast or study.model, x, y, threat, seed=study.seed, ids=ids, stream=zlib.crc32(name.encode())
-    )
+    r: Result = attack(study.searched, x, y, threat, seed=study.seed, ids=ids, stream=zlib.crc32(name.encode()))
     columns = _columns(
         success=r.success,
         distance=r.distance,

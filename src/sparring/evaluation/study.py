@@ -50,6 +50,11 @@ class Study:
     first: int | None = None
     """How many samples to ask about, in a random order that is theirs; None for all."""
 
+    @property
+    def searched(self) -> Model:
+        """What attacks are given: the model with its copy, where the study is about that model."""
+        return self.model if self.fast is None or self.fast.model is not self.model else self.fast
+
     @cached_property
     def keys(self) -> list[Key]:
         """The stages in their order."""
