@@ -105,9 +105,7 @@ def verdicts() -> None:
     sys.path.insert(0, str(SHARED))
     import load
 
-    print(
-        f"{'':22s} {'threat':14s} {'images':>6s} {'speed':>10s} {'seconds':>8s} {'robust':>7s} {'refused':>8s} {'with':>5s}"
-    )
+    print(f"{'':22s} {'threat':14s} {'images':>6s} {'speed':>10s} {'seconds':>8s} {'robust':>7s} {'refused':>8s}  of")
     for name, threat, n in VERDICTS:
         net, raw = load.model(name).eval(), load.data("mnist_test" if "mnist" in name else "cifar10_test")
         x, y = load.images(raw)[:n], raw["y"][:n].long()

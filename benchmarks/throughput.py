@@ -1,6 +1,6 @@
 """What plan `standard` takes on a large model, beside what the arithmetic alone would take on the same chip.
 
-    python benchmarks/throughput.py [--depth 28] [--width 10] [--images 10000] [--batch auto] [--device cuda]
+    python benchmarks/throughput.py [--depth 28] [--width 10] [--images 10000] [--batch auto] [--speed auto]
     python benchmarks/throughput.py --depth 10 --width 1 --images 64          # a few minutes of one CPU core
 
 The model is a wide ResNet for CIFAR-sized inputs with random weights; its own answers are the labels, so that every
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparring
+from sparring.swift import Speed
 
 
 class Block(nn.Module):
@@ -64,9 +65,9 @@ def clock(device: torch.device) -> Callable[[], float]:
     return settled
 
 
-def rate(device: torch.device, size: int) -> float:
+def rate(device: torch.device, size: int, dtype: torch.dtype) -> float:
     """Floating-point operations a second in a product of two square matrices: the best of several."""
-    a, b, now = torch.rand(size, size, device=device), torch.rand(size, size, device=device), clock(device)
+    (a, b), now = torch.rand(2, size, size, device=device, dtype=dtype), clock(device)
     best = float("inf")
     for _ in range(6):
         begun = now()
@@ -83,6 +84,9 @@ def main() -> None:
     parser.add_argument("--batch", default="auto")
     parser.add_argument("--threat", default="linf:8/255")
     parser.add_argument("--plan", default="standard")
+    parser.add_argument(
+        "--speed", default="auto", help="as evaluate takes it: auto, off, fold,bf16 or fold,bf16,compile"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
     device = torch.device(asked.device)
@@ -95,14 +99,15 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             model(x[:1].to(device))
     forward, now = counter.get_total_flops(), clock(device)
-    most = rate(device, 8192 if device.type == "cuda" else 1024)
+    most = rate(device, 8192 if device.type == "cuda" else 1024, Speed.of(asked.speed).half or torch.float32)
     size = asked.batch if asked.batch == "auto" else int(asked.batch)
     begun = now()
-    verdict = sparring.evaluate(model, (x, y), asked.threat, plan=asked.plan, batch_size=size, curve=False)
+    how = {"plan": asked.plan, "batch_size": size, "speed": asked.speed, "curve": False}
+    verdict = sparring.evaluate(model, (x, y), asked.threat, **how)
     spent = now() - begun
     forwards, backwards = verdict.costs["forwards"], verdict.costs["backwards"]
     needed = (forwards + backwards) * forward
-    plan = f"plan {asked.plan}, {asked.threat}, {asked.images} images"
+    plan = f"plan {asked.plan}, {asked.threat}, {asked.images} images, speed {asked.speed}"
     print(f"WRN-{asked.depth}-{asked.width}, {plan}, {device}, torch {torch.__version__}")
     print(f"robust accuracy          {100 * verdict.robust_accuracy:10.2f} %")
     print(f"one forward of one image {forward / 1e9:10.3f} GFLOP")
