@@ -55,7 +55,8 @@ class Pruning(GradientAttack):
             stuck = ~(changed & ~tried).any(1, keepdim=True)
             edge = torch.where(gradient < 0, high, low)
             promise = places(-gradient * edge).sum(1).where(~changed & ~dropped, -torch.inf)
-            added = _at(promise.argmax(1), changed) & stuck
+            added = _at(promise.argmax(1), changed) & stuck & promise.isfinite()
+            p.rest((stuck & ~added).all(1))  # all that is left are features that were dropped
             delta = torch.where(added.repeat(1, channels), edge, delta)
             changed, tried = changed | added, torch.where(stuck, added, tried)
 
