@@ -242,6 +242,14 @@ def test_settings_that_train_nothing_are_refused(setting: dict[str, int]):
         train(Linear(), fragile(), Standard(), **setting)
 
 
+def test_labels_beyond_the_models_classes_are_refused_before_the_first_step():
+    x, y = fragile()
+    with pytest.raises(InputError, match="labels go up to 7, and the model has classes 0 to 1"):
+        train(Linear(), (x, y.clone().index_fill_(0, torch.tensor([3]), 7)), Standard())
+    with pytest.raises(InputError, match="decay is -1; give 0 or more"):
+        train(Linear(), (x, y), Standard(), decay=-1.0)
+
+
 def test_a_longest_gradient_of_nothing_or_less_is_refused():
     for clip in (0.0, -1.0):
         with pytest.raises(InputError, match=rf"clip is {clip:g}; give the longest gradient, above 0"):

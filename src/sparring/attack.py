@@ -28,8 +28,9 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         for name in COUNTS & {one.name for one in fields(cast(Any, self))}:
             count = getattr(self, name)
-            if isinstance(count, int) and count < 1:
-                raise InputError(f"{type(self).__name__}({name}={count}): {name} must be 1 or more")
+            if isinstance(count, float) or (isinstance(count, int) and count < 1):
+                wanted = "a whole number" if isinstance(count, float) else "1 or more"
+                raise InputError(f"{type(self).__name__}({name}={count}): {name} must be {wanted}")
         loss: object = getattr(self, "loss", None)
         if isinstance(loss, str):
             who = type(self).__name__
@@ -140,6 +141,12 @@ class Cascade(Attack):
     """One attack after another, each on what the ones before it left."""
 
     attacks: tuple[Attack, ...]
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise InputError(
+                "a Cascade of no attacks finds nothing; give at least one, as in Cascade((PGD(), Square()))"
+            )
 
     @property
     def access(self) -> Access:

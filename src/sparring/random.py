@@ -10,10 +10,13 @@ import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from copy import copy
+from operator import index
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
+from sparring.errors import InputError
 from sparring.types import Labels
 
 _WORD = 0xFFFFFFFF
@@ -46,6 +49,9 @@ class Random:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
+        if not isinstance(seed, SupportsIndex):  # pyright: ignore[reportUnnecessaryIsInstance]: users give what they like
+            raise InputError(f"the seed is {seed!r}; give a whole number")
+        seed = index(seed)
         self._key = (seed & _WORD, ((seed >> 32) ^ stream) & _WORD)
         self._ids = ids.to(device).reshape(-1, 1)
         self._dtype, self._device = dtype, device

@@ -29,6 +29,7 @@ from sparring.defend.schedules import one_cycle as one_cycle
 from sparring.defend.together import together
 from sparring.errors import InputError
 from sparring.guest import modes_kept, switchable
+from sparring.models.asking import ask
 from sparring.progress import Step, Watch, shown
 from sparring.types import Batch, Labels
 
@@ -90,12 +91,16 @@ def train(
         raise InputError(
             "the model is an exported program, which has no training mode; train the module that it was exported from"
         )
+    if decay is not None and decay < 0:
+        raise InputError(f"decay is {decay:g}; give 0 or more, or None for the optimizer's own")
     if clip is not None and not clip > 0:
         raise InputError(f"clip is {clip:g}; give the longest gradient, above 0, or None for any length")
     if min(epochs, batch_size, size) < 1 or rate <= 0:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
         )
+    if isinstance(data, tuple):
+        _within(model, data[0][:2].to(trained[0].device), data[1])
     if keep == "best" and measure is None:
         raise InputError("the best weights cannot be told without a measure; give one, such as a Holdout")
     recipe = Recipe(epochs, batch_size, rate, optimizer, decay, schedule, clip, tuple(augment), average, seed)
@@ -112,6 +117,13 @@ def train(
             with shown(progress if speaks else False) as watch:
                 course.run(lambda now: tell([watch, *track], now) if speaks else None, interrupted, 60 * minutes)
         return course.finish(spec.code(risk), keep)
+
+
+def _within(model: nn.Module, x: Batch, y: Labels) -> None:
+    """Raise InputError where labels name classes that the model does not have, as far as its answer to x tells."""
+    out, _ = ask(model, x)
+    if isinstance(out, Tensor) and out.ndim == 2 and (top := int(y.max())) >= out.shape[1]:
+        raise InputError(f"labels go up to {top}, and the model has classes 0 to {out.shape[1] - 1}")
 
 
 def tell(watches: Sequence[Watch], now: Step) -> None:
