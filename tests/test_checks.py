@@ -130,6 +130,16 @@ def test_a_search_without_gradients_that_finds_more_is_noticed():
     assert str(verdict).startswith("DOUBT")
 
 
+def test_where_nothing_in_the_plan_does_without_gradients_squares_are_tried():
+    model, (_, x, _) = Masked(400), toy(60)
+    plan = {"pgd": attacks.PGD(5), "apgd": attacks.APGD(5)}
+    found, _ = checks(model, "linf:0.06", plan, (x, model(x).argmax(1)), curve=False)
+    told = found["seeing less finds no more"]
+    assert told.passed is False
+    assert re.match(r"a search by 25 squares broke \d+ of \d+ samples", told.meaning)
+    assert checks(plan=plan, curve=False)[0]["seeing less finds no more"].passed
+
+
 def test_a_search_by_decisions_that_finds_more_than_one_by_scores_is_named():
     model, (_, x, _) = mlp(), toy(60)
 
@@ -225,6 +235,15 @@ def test_a_wall_that_hides_the_boundary_makes_success_fall_with_eps():
     model = Walled(x, y, near=0.04)
     found, _ = checks(model, "linf:0.07", {"pgd": attacks.PGD(5)}, data=(x, y))
     assert "success grows with eps" in failed(found)
+
+
+def test_a_further_search_looks_at_all_the_near_only_where_one_of_the_nearest_falls():
+    strong, _ = checks(curve=False)
+    weak, _ = checks(plan=NOTHING, curve=False)
+    asked = [
+        re.search(r"of the (\d+) standing", one["a further search finds no more"].meaning) for one in (strong, weak)
+    ]
+    assert [int(count[1]) for count in asked if count] == [8, 32]
 
 
 def test_what_does_not_apply_neither_passes_nor_fails():

@@ -44,7 +44,7 @@ class Square(ScoreAttack):
     warm: bool = False  # begin at the best point of the searches before, not at random
     loss: Loss = margin
     beside: int = 1  # candidates asked about in one call, of which the best may be kept; the paper's 1 is a chain
-    hope: float = 0.0  # leave a sample alone whose loss falls by less than this share of itself in a 16th of them
+    hope: float = 0.0  # leave alone whose loss falls by less than this share in a 16th of them, or while they double
 
     def search(self, p: Scores, /) -> Delta:
         if p.copies < self.beside:
@@ -60,12 +60,13 @@ class Square(ScoreAttack):
         candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
         candidate = draws = p.best.reshape(candidate.shape) if self.warm else candidate
         delta, value = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf)
-        before, given_up = value, torch.zeros_like(value, dtype=torch.bool)
-        for t in p.steps(calls := -(-self.queries // p.copies)):
+        before, given_up, calls = value, torch.zeros_like(value, dtype=torch.bool), -(-self.queries // p.copies)
+        looks = {0, *(max(calls // 16, 1) << k for k in range(5))}
+        for t in p.steps(calls):
             found = p.value(candidate.reshape(p.x.shape), self.loss)
             better = (found < value) & ~given_up
             value, delta = p.shared(value.where(~better, found), delta.where(~rows(better, delta), candidate))
-            if self.hope and t % max(calls // 16, 1) == 0:
+            if self.hope and t in looks:
                 given_up, before = given_up | (value > (1 - self.hope) * before), value
                 p.rest(given_up)
             draws = p.random.uniform(AHEAD, 5 + picture.channels) if t % AHEAD == 0 else draws

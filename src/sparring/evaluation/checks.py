@@ -20,7 +20,7 @@ from sparring.evaluation.copies import believed
 from sparring.evaluation.defences import attacked_through
 from sparring.evaluation.metrics import Tally, spread
 from sparring.evaluation.rows import ATTACK, CONFIRM, CURVE
-from sparring.evaluation.study import Ids, Places, Study
+from sparring.evaluation.study import Ids, Study
 from sparring.evaluation.verdict import Check
 from sparring.goals import ClassGoal
 from sparring.losses import cross_entropy, margin
@@ -79,8 +79,7 @@ def _door(study: Study) -> Iterator[Check]:
 
 
 def _confirmed(study: Study) -> Check:
-    rows = study.rows().only(CONFIRM)
-    lost = int((~rows["success"]).sum())
+    lost = int((~(rows := study.rows().only(CONFIRM))["success"]).sum())
     return Check(
         "adversarial inputs hold",
         lost == 0,
@@ -91,13 +90,15 @@ def _confirmed(study: Study) -> Check:
 
 
 def _weaker(study: Study, tally: Tally) -> Check:
-    """An attack must not find what those before it that see more have missed; each that does is named."""
+    """An attack must not find what those before it that see more have missed; where none came after, squares try."""
     found, seen = dict[str, int](), Access.DECISIONS
     for name, attack in study.attacks.items():
         if attack.access < seen:
             found[name] = int(((tally.by == name) & tally.right).sum())
         seen = max(seen, attack.access)
     right, name = int(tally.right.sum()), "seeing less finds no more"
+    if not found and (left := _left_by_gradients(study, tally)) is not None:
+        found, right = {"a search by 25 squares": int(_break(study, Square(25), left, study.threat).sum())}, len(left)
     if not found:
         advice = (
             f"add {_search(study)} to the plan" if seen > Access.SCORES else "add an attack by decisions to the plan"
@@ -116,6 +117,14 @@ def _weaker(study: Study, tally: Tally) -> Check:
         if seen > Access.SCORES
         else "the scores mislead: trust those that ask for decisions, or give those more queries",
     )
+
+
+def _left_by_gradients(study: Study, tally: Tally) -> Ids | None:
+    """Some samples that the first of several attacks, a search by gradients, left; None where squares do not fit."""
+    first, space = next(iter(study.attacks)), study.threat.space
+    fits = isinstance(space, Linf | L2 | L1) and space.eps is not None and len(study.attacks) > 1
+    left = tally.ids[tally.right & (tally.by != first)]
+    return spread(left, 64) if fits and study.attacks[first].access == Access.GRADIENTS else None
 
 
 def _missed(study: Study, tally: Tally) -> Check:
@@ -144,8 +153,7 @@ def _gradients(study: Study, ids: Ids) -> Check:
     advice = f"differentiate through what cuts them off (a surrogate backward), or use {_search(study)}"
     if study.threat.access < Access.GRADIENTS:
         return Check(name, None, "the attacker sees no gradients")
-    places = study.places(ids)
-    x, y, threat = study.batch(places)
+    x, y, threat = study.batch(study.places(ids))
     p = bind(study.model, x, y, threat, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM, retire=False)
     assert isinstance(p, Gradients)
     delta = p.space.zeros(p.x) if threat.space.eps is None else p.space.draw(p.x, p.random)
@@ -237,10 +245,9 @@ def _grows(study: Study, ids: Ids) -> Check:
         return torch.minimum(eps, most.to(eps)) if isinstance(eps, Tensor) else min(eps, float(most.min()))
 
     broke = _break_at(study, attack, ids, [grown(scale * space.eps) for scale in scales])
-    slack = max(1, round(0.03 * len(ids)))
     return Check(
         name,
-        all(more >= fewer - slack for fewer, more in pairwise(broke)),
+        all(more >= fewer - max(1, round(0.03 * len(ids))) for fewer, more in pairwise(broke)),
         f"at {', '.join(f'{scale:g}' for scale in scales)} times eps, a short attack broke "
         f"{', '.join(map(str, broke))} of {len(ids)} samples",
         "the search is lost where there is more room: the gradients mislead, or the steps are too few",
@@ -256,17 +263,18 @@ def _further(study: Study, tally: Tally) -> Check:
     fits = isinstance(study.threat.space, Linf | L2 | L1) and study.threat.space.eps is not None
     if not fits or study.threat.access < attack.access or not len(standing):
         return Check(name, None, "nothing stands, or no attack of the checks fits this question")
-    rows = study.rows().only(ATTACK)
     least = np.full(len(standing), np.inf)
-    kept = rows.where(np.isin(rows["id"], standing))
+    kept = (rows := study.rows().only(ATTACK)).where(np.isin(rows["id"], standing))
     np.minimum.at(least, np.searchsorted(standing, kept["id"]), kept["margin"])
-    near = np.sort(standing[np.argsort(least, kind="stable")[:32]])
-    broke, right = int(_break(study, attack, near, study.threat).sum()), int(tally.right.sum())
+    near, asked, broke = standing[np.argsort(least, kind="stable")[:32]], 0, 0
+    for some in (near[:8], near[8:]):  # where none of the first falls, those that are further off are let be
+        if broke or not asked:
+            broke, asked = broke + int(_break(study, attack, np.sort(some), study.threat).sum()), asked + len(some)
     return Check(
         name,
-        broke < max(2.0, 0.005 * right),
-        f"one more search, with other random draws, broke {broke} of the {len(near)} standing samples that were "
-        f"nearest to falling",
+        broke < max(2.0, 0.005 * int(tally.right.sum())),
+        f"one more search, with other random draws, broke {broke} of the {asked} standing samples that were nearest "
+        f"to falling",
         "the plan has not finished: use 'standard' or 'autoattack', or more steps and restarts",
     )
 
@@ -287,8 +295,6 @@ def _break_at(study: Study, attack: Attack, ids: Ids, radii: list[float | Tensor
 
 def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tensor:
     """Which samples an attack breaks under a question of the checks' own."""
-    places: Places = study.places(ids)
-    x, y, _ = study.batch(places)
-    index = torch.from_numpy(places)
-    question = replace(threat, space=threat.space.at(index))
+    x, y, _ = study.batch(places := study.places(ids))
+    question = replace(threat, space=threat.space.at(torch.from_numpy(places)))
     return attack(study.searched, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success

@@ -32,7 +32,7 @@ Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
 """A plan's name, one attack, several, or several with names of their own."""
 
 
-SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.02)
+SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.15)
 """Squares from the best point so far: thousands where gradients mislead, some two hundred where they do not."""
 
 
@@ -77,11 +77,11 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
 def standard(threat: ThreatModel) -> dict[str, Attack]:
     """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
-    A short search on the margin breaks what is easy, and a look without gradients tells early when they mislead. A
-    search on probabilities follows; for the samples that it did not move, a diversified start; and for those that it
-    brought near, the likeliest classes one by one, squares that go on from the best point for as long as they help,
-    and a long descent from where those end. In L1, where starts matter most, six of them. Free threats ask for the
-    smallest perturbation, and run each attack on every sample.
+    A short search on the margin breaks what is easy. A search on probabilities follows; for the samples that it did
+    not move, a diversified start, and squares, which need no gradients; and for those that it brought near, the
+    likeliest classes one by one, squares from the best point for as long as they help, a long descent from where those
+    end, and, at the boundary, the smallest perturbation. In L1, where starts matter most, six of them. Free threats
+    ask for the smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -97,37 +97,37 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(space, L1):
         return {
             "margin": APGD(20, margin, large_radii=True),
-            "square": Square(25),
             "search": Cascade(
                 (
                     APGD(20, probability_margin, large_radii=True),
-                    Near(restarts(APGD(40, margin, large_radii=True), 6), 0.5),
+                    Near(restarts(APGD(40, margin, large_radii=True), 6), 0.35),
                     Near(SQUARES, 0.3),
                 )
             ),
         }
     further = (
-        Near(ODI(10), 1.0, beyond=0.8),
-        Near(AllTargets(Annealed(15, margin, warm_start=True), 4), 0.6),
-        Near(SQUARES, 0.4),
-        Near(Annealed(60, margin, warm_start=True), 0.3),
+        Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
+        Near(AllTargets(Annealed(8, margin, warm_start=True), 3), 0.6),
+        Near(SQUARES, 0.5),
+        Near(Annealed(60, margin, warm_start=True), 0.15),
+        Near(FMN(60), 0.05),
     )
-    return {
-        "margin": APGD(10, margin),
-        "square": Square(25),
-        "search": Cascade((APGD(20, probability_margin), *further)),
-    }
+    return {"margin": APGD(10, margin), "search": Cascade((APGD(20, probability_margin), *further))}
 
 
 def quick(threat: ThreatModel) -> dict[str, Attack]:
-    """A first impression: ten gradients a sample, or some two hundred queries. Its verdict flatters the model."""
+    """A first impression: some ten gradients a sample, or two hundred queries. Its verdict flatters the model.
+
+    A few steps on probabilities; for the samples that they brought near, a few more at each of the likeliest classes.
+    """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
         return unseen("quick", threat)
     if space.eps is None:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
     if isinstance(space, Linf | L2 | L1):
-        return {"margin": APGD(10, margin)}
+        first = APGD(6, probability_margin, large_radii=isinstance(space, L1))
+        return {"search": Cascade((first, Near(AllTargets(Annealed(6, margin, warm_start=True), 4), 0.4)))}
     if isinstance(space, Patch):
         return {"search": PatchSearch(200)}
     return {"pgd": PGD(20, loss=margin)}
@@ -182,8 +182,8 @@ def weight(attack: Attack) -> float:
             return searches * weight(one)
         case Staged(stages):
             return 3.0 * sum(stage.steps for stage in stages)
-        case Near(one, share):
-            return weight(one) * min(share, 1.0) / 4  # about so many stay near
+        case Near(one, share, beyond):
+            return weight(one) * (min(share, 1.0) - beyond) / 4  # about so many stay near
         case Transfer():
             return 2.0
         case _:
