@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from known import inputs, mlp
+from sparring.attacks import EAD
 from sparring.random import Random
 from sparring.spaces import ElasticNet
 
@@ -76,3 +78,12 @@ def test_what_the_box_cuts_off_keeps_its_slope():
     (slope,) = torch.autograd.grad(y.sum(), delta)
     assert y.tolist() == [[pytest.approx(0.3), 1.0]]
     assert slope.tolist() == [[1.0, 1.0]]
+
+
+def test_ead_weighs_the_l1_norm_as_its_space_does():
+    model, x = mlp(), inputs(6)
+    y, space = model(x).argmax(1), ElasticNet(None, beta=0.05)
+    attacks = [EAD(steps=15, searches=4, first_weight=0.1, beta=beta) for beta in (0.05, 1e-3)]
+    own, other = (attack(model, x, y, space) for attack in attacks)
+    assert own.success.all()
+    assert torch.equal(own.x, other.x)

@@ -31,13 +31,40 @@ def case(features: int = 24, shape=(2, 3, 4), n: int = 12):
     return model, x, model(x).argmax(1)
 
 
+def gains(model, x, y):
+    """By how much the margin falls where a feature goes to its edge."""
+    weight = (model.weight[1 - y] - model.weight[y]).detach()
+    gap = (model(x).gather(1, y[:, None]) - model(x).gather(1, 1 - y[:, None])).detach()
+    return weight * torch.where(weight > 0, 1 - x.flatten(1), -x.flatten(1)), gap
+
+
 def test_it_swaps_two_features_for_one_that_promises_more():
-    model, x, y = case()
-    poor = Pruning(steps=1, start=Poor(3))(model, x, y, L0(pixels=False))
-    r = Pruning(steps=150, start=Poor(3))(model, x, y, L0(pixels=False))
-    assert poor.success.all()
+    model, x, _ = case(48, (48,))
+    with torch.no_grad():
+        model.bias[0] += 8  # so that several features are needed
+    y = model(x).argmax(1)
+    gain, gap = gains(model, x, y)
+    best = gain.sort(1, descending=True).values[:, 6:].cumsum(1)  # without the six that promise most
+    without = (best <= gap).sum(1) + 1
+    assert (without > model.fewest(x, y)).sum() >= 3  # leaving out alone does not do
+    r = Pruning(steps=250, start=Poor(6))(model, x, y, L0(pixels=False))
     assert torch.equal(r.distance, model.fewest(x, y))
-    assert (r.distance < poor.distance).all()
+
+
+def test_it_leaves_out_first_what_matters_least():
+    model, x, y = case()
+    gain, _ = gains(model, x, y)
+    asked: list[torch.Tensor] = []
+
+    def listening(points):
+        asked.append(points.detach().clone())
+        return model(points)
+
+    Pruning(steps=8, start=Poor())(listening, x, y, L0(pixels=False), dense=True)
+    order = gain.argsort(1)
+    for place in range(4):
+        left = (asked[4 + place] == x).flatten(1)
+        assert torch.equal(left, torch.zeros_like(left).scatter(1, order[:, : place + 1], True))
 
 
 def test_what_was_dropped_never_comes_back():

@@ -27,6 +27,7 @@ from sparring.attacks import (
     Transfer,
     ZOSignSGD,
 )
+from sparring.directions import Plain
 from sparring.errors import InputError
 from sparring.losses import margin
 from sparring.problem import bind
@@ -172,6 +173,27 @@ def test_sparse_rs_exchanges_fewer_and_fewer_pixels_and_paints_corners():
     assert 1 < torch.stack(moved[201:]).mean() <= 2
 
 
+@pytest.mark.parametrize("eps", [13, 15, 16])
+def test_sparse_rs_changes_as_many_pixels_as_it_may_even_where_few_are_left_to_exchange(eps):
+    x = inputs(3, (2, 4, 4))
+    _, asked, _ = ask(SparseRS(queries=40, share=0.6), x, L0(eps), features=32)
+    assert ((asked[:, :40] != x[:, None]).any(2).flatten(2).sum(2) == eps).all()
+    assert len(asked[0, :40].flatten(1).unique(dim=0)) > 20  # and never stops to try others
+
+
+def test_sparse_rs_stretches_its_schedule_over_its_queries():
+    x = inputs(2, (1, 8, 8))
+    _, asked, _ = ask(SparseRS(queries=100, share=1.0), x, L0(24), features=64)
+    model, best, moved = Recorder(features=64), asked[:, 0].double(), []
+    for candidate in asked[:, 1:100].double().unbind(1):
+        gone = ((best != x) & (candidate == x)).flatten(1).sum(1)
+        moved.append(int(gone.max()))
+        better = (candidate - best).flatten(1) @ model.normal.double() < 0
+        best = torch.where(better[:, None, None, None], candidate, best)
+    assert max(moved[:1]) == 24  # all of them, of which the paper would take until its 10,000th query
+    assert max(moved[51:]) == 2  # age 5,200 and on: a twelfth
+
+
 @pytest.mark.parametrize("together", [4, 1000])
 def test_parsimonious_ends_at_the_best_corner_of_a_linear_model(together):
     model, asked, _ = ask(Parsimonious(queries=400, block=2, together=together), space=Linf(0.1))
@@ -296,6 +318,27 @@ def test_p_rgf_leans_on_a_perfect_prior_wholly_and_on_a_useless_one_not_at_all()
     assert leans[0][0].all()
     assert not leans[2][0].any()
     assert (leans[2][1] == 0).all()
+
+
+def test_p_rgf_takes_a_prior_that_points_the_wrong_way_the_other_way():
+    model, x = Affine(classes=2).double(), inputs(6).double()
+    y = model(x).argmax(1)
+    far = L2(float(1.2 * model.distance(x, y, 2).max()))
+    one, other = (PRGF(prior, queries=400)(model, x, y, far) for prior in (model, lambda x: -model(x)))
+    assert one.success.all()
+    assert other.success.all()
+    assert other.forwards.sum() < 2 * one.forwards.sum()
+
+
+def test_p_rgf_aims_its_prior_where_it_aims_itself():
+    model, x = Affine(classes=4).double(), inputs(6).double()
+    y = model(x).argmax(1)
+    p = bind(model, x, y, ThreatModel(L2(1e-4)))  # out of reach
+    weight = model.weight.detach()
+    for aimed in p.aims(3):
+        delta = PRGF(model, queries=150, direction=Plain()).search(aimed)
+        way = (weight[aimed.goal.label] - weight[y]).reshape(x.shape)
+        assert (F.cosine_similarity(delta.flatten(1), way.flatten(1)) > 0.9).all()
 
 
 def test_tremba_descends_from_the_generators_own_point():

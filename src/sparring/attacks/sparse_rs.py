@@ -59,7 +59,8 @@ class SparseRS(ScoreAttack):
             several = (self.share / DIVISORS[bisect_right(SHRINK, age)] * count).floor().clamp_min(1)
             order = 1 - p.random.uniform(places)  # in (0, 1]: a pixel that may be taken comes before one that may not
             gone = largest(order * kept[:, 0], torch.minimum(several, count))
-            come = largest(order * (1 - kept[:, 0]), torch.minimum(several, places - count))
+            stays = kept[:, 0] * (1 - gone)
+            come = largest(order - gone - 2 * stays, gone.sum(1))  # where few are left outside, the same come back
             changed = kept * (1 - gone[:, None]) + come[:, None]
             candidate = delta * (1 - gone[:, None]) * (1 - come[:, None]) + come[:, None] * colours()
         return delta.reshape(p.x.shape)
