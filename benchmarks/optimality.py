@@ -10,6 +10,11 @@ The robust accuracy against eps of one attack lies above that of the best distan
 file together; the optimality is 1 less the area between the two, in units of the area between the best curve and no
 attack at all, up to the largest of the best distances. 1 is best. L0 counts features, as the peers do.
 
+With --time nothing is added to the file: MinimumNorm() and the peers that come nearest to it run in turn, so many times
+each, and a table shows the least processor seconds of each, and the milliseconds that a pass over the batch took:
+
+    python benchmarks/optimality.py mnist_kw_eps0.1 cifar_cnn_a_adv -n 50 --time 2
+
 One JSON line an attack is added to the file, so that an interrupted run goes on where it was; the tables come from the
 file. Distances are measured here, from the inputs that come back, and count where the model errs on them.
 
@@ -35,6 +40,13 @@ from torch import Tensor, nn
 from sparring.geometry import norm
 
 DATA = Path(os.environ.get("SPARRING_DATA", Path(__file__).parents[2] / "shared" / "data"))
+NEAREST = {
+    "l0": ["sparring MinimumNorm", "adv-lib σ-zero", "adv-lib PDPGD"],
+    "l1": ["sparring MinimumNorm", "adv-lib PDPGD"],
+    "l2": ["sparring MinimumNorm", "adv-lib PDGD", "adv-lib ALMA"],
+    "linf": ["sparring MinimumNorm", "adv-lib APGD, bisected"],
+}
+"""The attacks that --time compares where none is named."""
 NORMS = {"l0": 0.0, "l1": 1.0, "l2": 2.0, "linf": math.inf}
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -47,11 +59,16 @@ def main() -> None:
     parser.add_argument("-a", "--attack", action="append", help="part of an attack's name; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("optimality.jsonl"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--time", type=int, metavar="TIMES", help="compare the processor time alone, in turn")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
     for name in args.models:
         model, x, y = load(name, args.n)
+        if args.time:
+            for p in args.norm or NORMS:
+                timed(name, p, model, x, y, args.time, args.attack or NEAREST[p])
+            continue
         for p in args.norm or NORMS:
             for attack, run in contenders(NORMS[p]).items():
                 wanted = args.attack is None or any(part in attack for part in args.attack)
@@ -59,7 +76,8 @@ def main() -> None:
                     row = measure(run, model, x, y, NORMS[p])
                     with args.out.open("a") as file:
                         file.write(json.dumps({"model": name, "norm": p, "attack": attack, **row}) + "\n")
-    report(args.out)
+    if not args.time:
+        report(args.out)
 
 
 class Meter(nn.Module):
@@ -98,6 +116,21 @@ def measure(run: Run, model: nn.Module, x: Tensor, y: Tensor, p: float) -> dict[
         "forwards": round(meter.forwards / len(x)),
         "backwards": round(meter.backwards / len(x)),
     }
+
+
+def timed(name: str, p: str, model: nn.Module, x: Tensor, y: Tensor, times: int, names: list[str]) -> None:
+    """A line an attack: the least processor seconds of so many runs in turn, and milliseconds a pass of the batch."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(times):
+        for attack, run in contenders(NORMS[p]).items():
+            if attack in names:
+                found.setdefault(attack, []).append(measure(run, model, x, y, NORMS[p]))
+    print(f"\n| {name}, {p} | seconds | forwards + backwards | ms a pass |", "|---|---|---|---|", sep="\n")
+    for attack, runs in found.items():
+        seconds, cost = min(run["seconds"] for run in runs), runs[0]
+        passes = (cost["forwards"] + cost["backwards"]) / 2
+        each = f"{cost['forwards']} + {cost['backwards']}"
+        print(f"| {attack} | {seconds:.2f} | {each} | {1e3 * seconds / max(passes, 1):.1f} |", flush=True)
 
 
 def rows(path: Path, model: str | None = None, p: str | None = None) -> list[dict[str, Any]]:

@@ -114,11 +114,12 @@ class Adam(Direction):
         return AdamState(torch.zeros_like(like), torch.zeros_like(like), 0)
 
     def update(self, gradient: Delta, state: AdamState) -> tuple[Delta, AdamState]:
-        first = self.b1 * state.first + (1 - self.b1) * gradient
-        second = self.b2 * state.second + (1 - self.b2) * gradient.square()
+        # In place, but only what is new here: between two calls of a model each pass over memory counts.
+        first = (self.b1 * state.first).add_((1 - self.b1) * gradient)
+        second = (self.b2 * state.second).add_(gradient.square().mul_(1 - self.b2))
         steps = state.steps + 1
-        step = first / (1 - self.b1**steps) / ((second / (1 - self.b2**steps)).sqrt() + self.eps)
-        return step, AdamState(first, second, steps)
+        scale = (second / (1 - self.b2**steps)).sqrt_().add_(self.eps)
+        return (first / (1 - self.b1**steps)).div_(scale), AdamState(first, second, steps)
 
 
 def cosine(first: float, last: float, t: int, steps: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparring.types import Batch, Delta, Flat, PerSample, rows
+from sparring.types import Batch, Delta, Flat, Mask, PerSample, rows
 
 TINY = 1e-12
 
@@ -146,6 +146,14 @@ def _limit(v: Delta, low: Delta, high: Delta) -> Delta:
 def _positive(value: Flat) -> Flat:
     """1 where a new tensor is positive and 0 elsewhere, written over it: booleans take longer."""
     return value.sign_().clamp_min_(0)
+
+
+def chosen(mask: Mask, new: Delta, old: Delta) -> Delta:
+    """The rows of `new` where the mask says so, and those of `old` elsewhere; `old` itself where it never does."""
+    if old.device.type != "cpu":  # a look is free on the CPU and a wait elsewhere
+        return torch.where(rows(mask, old), new, old)
+    index = mask.nonzero().squeeze(1)
+    return old.index_copy(0, index, new.index_select(0, index)) if len(index) else old
 
 
 def toward(y: Batch, x: Batch) -> Batch:

@@ -61,15 +61,17 @@ class ClassGoal(Goal):
     def margin(self, out: Logits) -> PerSample:
         """Confidence, less the lead of the wanted side. An exact tie falls to whom argmax names."""
         gap = self.gap(out)
-        names = (out.argmax(1) == self.label) if self.sign > 0 else (out.argmax(1) != self.label)
-        tie = (gap == 0) & names
-        return self.confidence + gap - tie.to(gap.dtype) * torch.finfo(gap.dtype).tiny
+        tie = gap == 0
+        if gap.device.type != "cpu" or bool(tie.any()):  # a look is free on the CPU and a wait elsewhere
+            names = (out.argmax(1) == self.label) if self.sign > 0 else (out.argmax(1) != self.label)
+            gap = gap - (tie & names).to(gap.dtype) * torch.finfo(gap.dtype).tiny
+        return self.confidence + gap if self.confidence else gap
 
     def gap(self, out: Logits) -> PerSample:
         """The logit to beat, less the wanted one."""
         if self.source is not None:
             return (out.gather(1, self.source[:, None]) - out.gather(1, self.label[:, None])).squeeze(1)
-        return -self.sign * lead(out, self.label)
+        return -lead(out, self.label) if self.sign > 0 else lead(out, self.label)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The score of a search: what was asked, who is done, and the best point of every sample."""
 
+import math
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sparring.errors import ModelError
+from sparring.geometry import chosen
 from sparring.goals import Goal
 from sparring.spaces import Space
 from sparring.swift import Confirm
-from sparring.types import Batch, Delta, Labels, Mask, PerSample, rows
+from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,26 @@ class Ledger:
         self.broken: Mask = torch.zeros_like(self.success)  # where an answer inside the space was no number
         self.risen = 0  # how often samples may have come back: who was known to be active before is stale
         self._queries: int | Tensor | None = queries
+        self._billed: float = 0  # no sample has asked more often
+        self._seen: tuple[Mask, ...] = ()  # what `active` was last made of, and `live` of that
+        self._counted: Mask | None = None
         self._retire, self._copies, self._spent = retire, 1, (self.forwards, self.backwards, self.refused)
 
     @property
     def active(self) -> Mask:
         """The samples that may still be asked about."""
-        return self._standing & ~self._resting & ~self.spared
+        seen = (self._standing, self._resting, self.spared)
+        if not self._seen or any(now is not before for now, before in zip(seen, self._seen, strict=True)):
+            self._seen, self._active = seen, self._standing & ~(self._resting | self.spared)
+        return self._active
+
+    @property
+    def live(self) -> Labels:
+        """Their numbers; the host waits for them."""
+        active = self.active
+        if active is not self._counted:
+            self._counted, self._live = active, active.nonzero().squeeze(1)
+        return self._live
 
     def fresh(self) -> "Ledger":
         """An empty one for the same task, in which nobody retires."""
@@ -89,12 +105,14 @@ class Ledger:
         """Write back what became of them."""
         for name in KEPT:
             setattr(self, name, getattr(self, name).index_copy(0, index, getattr(part, name)))
+        self._billed = max(self._billed, part._billed)  # noqa: SLF001, its own class
 
     def crowd(self, index: Tensor, count: int) -> "Ledger":
         """The books of `count` copies of each of these samples, one after the other."""
         part = self.at(index.repeat_interleave(count))
         part._copies, part._spent = count, tuple(getattr(self, name)[index] for name in BILLS)  # noqa: SLF001, its own class
         if self._queries is not None:
+            part._billed = math.inf  # noqa: SLF001, its own class
             left, which = self._queries - part.forwards, torch.arange(len(part.x), device=part.x.device) % count
             part._queries = part.forwards + left // count + (which < left % count)  # noqa: SLF001
             part._standing = part._standing & (part.forwards < part._queries)  # noqa: SLF001
@@ -138,7 +156,7 @@ class Ledger:
 
     def bill(self) -> None:
         """One forward pass for every active sample."""
-        self.forwards = self.forwards + self.active
+        self.forwards, self._billed = self.forwards + self.active, self._billed + 1
 
     def bill_backward(self) -> None:
         """One backward pass for every active sample."""
@@ -173,13 +191,17 @@ class Ledger:
             margin, doubt = self._confirmed(delta, margin, size, doubt, confirm)
         judged, valid = margin.isfinite(), self.active & self.space.fits(self.x, delta)
         allowed = valid & self.space.reaches(size)
-        self.broken = self.broken | (allowed & ~judged)
-        valid, allowed = valid & judged, allowed & judged
+        if margin.device.type != "cpu" or not bool(judged.all()):  # a look is free on the CPU and a wait elsewhere
+            self.broken = self.broken | (allowed & ~judged)
+            valid, allowed = valid & judged, allowed & judged
         met = valid & (margin < -doubt)
         success, free = met & allowed, self.space.eps is None
-        score = size.where(success, torch.inf) if free else margin
-        better = (success & ~self.success) | (allowed & (success == self.success) & (score < self.score))
-        self.delta = torch.where(rows(better, delta), delta, self.delta)
+        if free:  # the score is the distance, and infinite where the goal was never met
+            score, better = size, success & (size < self.score)
+        else:
+            score = margin
+            better = (success & ~self.success) | (allowed & (success == self.success) & (score < self.score))
+        self.delta = chosen(better, delta, self.delta)
         self.score = torch.where(better, score, self.score)
         self.success = self.success | success
         if self._retire and not free:
@@ -187,7 +209,7 @@ class Ledger:
             if self._copies > 1:  # one copy is enough
                 fell = success.unflatten(0, (-1, self._copies)).any(1).repeat_interleave(self._copies)
             self._standing = self._standing & ~fell
-        if self._queries is not None:
+        if self._queries is not None and (isinstance(self._queries, Tensor) or self._billed >= self._queries):
             self._standing = self._standing & (self.forwards < self._queries)
         return met
 

@@ -59,7 +59,7 @@ class Parts(ABC):
         sample is searched with decides nothing. A sample that is done has no copies. Returns every sample's best point.
         """
         ledger = self._ledger
-        index = torch.arange(len(self.x), device=self.x.device) if self._dense else ledger.active.nonzero().squeeze(1)
+        index = torch.arange(len(self.x), device=self.x.device) if self._dense else ledger.live
         with self.random.apart():
             for some in index.split(max(1, self._room // count)) if len(index) else ():
                 rows = some.repeat_interleave(count)

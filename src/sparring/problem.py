@@ -61,7 +61,7 @@ class Decisions(Parts):
     def steps(self, count: int) -> Iterator[int]:
         """Count to `count`, or until every sample is done."""
         for t in range(count):
-            if t % self._look_every == 0 and not self._ledger.active.any():
+            if t % self._look_every == 0 and len(self._ledger.live) == 0:
                 return
             yield t
 
@@ -128,7 +128,7 @@ class Decisions(Parts):
         x = self._sent(self.space.apply(self.x, delta), self.x, self.space.box)
         if not self._dense and (self._calls % self._look_every == 0 or self._risen != self._ledger.risen):
             self._risen = self._ledger.risen
-            live = self._ledger.active.nonzero().squeeze(1)
+            live = self._ledger.live
             self._live = None if len(live) == len(x) else live
         self._calls += 1
         return (engine or self._engine)(x, self._live)
@@ -178,7 +178,7 @@ class Scores(Decisions):
             return
         for rival in self.rivals(count).unbind(1):
             self.wake()  # before the look: who rests in one search stands in the next
-            if not self._ledger.active.any():
+            if len(self._ledger.live) == 0:
                 return
             assert isinstance(goal, ClassGoal)
             aimed = copy(self)

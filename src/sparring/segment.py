@@ -2,6 +2,7 @@
 
 import torch
 
+from sparring.geometry import chosen
 from sparring.problem import Decisions
 from sparring.types import Delta, Mask, PerSample, rows
 
@@ -16,7 +17,7 @@ class Shortest:
     def keep(self, delta: Delta, size: PerSample, met: Mask) -> None:
         """Remember these perturbations, of this size, where they met the goal and are shorter."""
         shorter = met & (size < self.size)
-        self.delta = torch.where(rows(shorter, delta), delta, self.delta)
+        self.delta = chosen(shorter, delta, self.delta)
         self.size = torch.where(shorter, size, self.size)
 
     def shortened(self, p: Decisions, forwards: int) -> Delta:

@@ -71,9 +71,9 @@ class ALMA(GradientAttack):
             if t % self.check == self.check - 1 or t == 0:
                 before = constraint
             fallen = (t - first_met).clamp_min(0) / (self.steps - first_met).clamp_min(1)
-            square = self.averaged * square + (1 - self.averaged) * reply.gradient.square()
-            pull = self.averaged * pull + reply.gradient / (square.sqrt() + 1e-8)
-            delta = clip(delta - rows(rate * 0.01**fallen, delta) * pull, low, high)
+            square = (self.averaged * square).add_(reply.gradient.square().mul_(1 - self.averaged))
+            pull = (self.averaged * pull).add_(reply.gradient / square.sqrt().add_(1e-8))
+            delta = (delta - rows(rate * 0.01**fallen, delta) * pull).clamp_(low, high)
         return best.shortened(p, self.final)
 
     def _rate(self, p: Gradients, gradient: Delta, distance: float) -> PerSample:

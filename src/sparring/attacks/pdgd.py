@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sparring.attack import GradientAttack
 from sparring.directions import Adam
-from sparring.geometry import TINY, clip
+from sparring.geometry import TINY
 from sparring.losses import Point
 from sparring.problem import Gradients
 from sparring.segment import Shortest
@@ -65,9 +65,9 @@ class PDPGD(GradientAttack):
             best.keep(delta, space.distance(p.x, delta), reply.met)
             step, state = adam.update(reply.gradient, state)
             rate = self.rate * 0.01 ** (t / self.steps)
-            delta = clip(delta - rate * step, low, high)
+            delta = (delta - rate * step).clamp_(low, high)
             if self.proximal:
-                metric = ((state.second / (1 - adam.b2**state.steps)).sqrt() + adam.eps) / rate
+                metric = (state.second / (1 - adam.b2**state.steps)).sqrt_().add_(adam.eps).div_(rate)
                 largest = rows(metric.flatten(1).amax(1), metric)
                 metric = torch.maximum(metric, self.evenness * largest)
                 delta = proximal(space, p.x, delta, metric, share / (1 - share))
@@ -89,15 +89,19 @@ def proximal(space: Ball, x: Batch, delta: Delta, metric: Delta, weight: PerSamp
     """argmin over u of  Σ mᵢ(uᵢ - δᵢ)²/2 + weight·‖u‖_p  for the metric m > 0. It shrinks: it stays in the box."""
     size, m, w = delta.abs().flatten(1), metric.flatten(1), weight[:, None]
     if isinstance(space, L0):
-        channels = space.group(x)
-        pixel = size.reshape(len(x), channels, -1).norm(dim=1)
-        heavy = m.reshape(len(x), channels, -1).amax(1)
-        left = size * (_two_thirds(pixel, w / heavy) / pixel.clamp_min(TINY)).repeat(1, channels)
+        left = _pixels(size, m, w, channels) if (channels := space.group(x)) > 1 else _two_thirds(size, w / m)
     elif space.p == 1:
-        left = (size - w / m).clamp_min(0)
+        left = (size - w / m).clamp_min_(0)
     else:
         left = _round(size, m, w) if space.p == 2 else _level(size, m, w)
     return delta.sign() * left.reshape(delta.shape)
+
+
+def _pixels(size: Flat, m: Flat, w: Flat, channels: int) -> Flat:
+    """L0 of pixels: the channels of one shrink together, as the heaviest of them would."""
+    pixel = size.reshape(len(size), channels, -1).norm(dim=1)
+    heavy = m.reshape(len(size), channels, -1).amax(1)
+    return size * (_two_thirds(pixel, w / heavy) / pixel.clamp_min(TINY)).repeat(1, channels)
 
 
 def _round(size: Flat, m: Flat, w: Flat) -> Flat:
@@ -129,8 +133,10 @@ def _two_thirds(size: Flat, w: Flat) -> Flat:
     regularization", Journal of Visual Communication and Image Representation 2013, theorem 2.
     """
     w = 2 * w.clamp_min(TINY)
-    kept = size > 2 / 3 * (3 * w**3) ** 0.25
-    angle = (27 / 16 * size.square() / w**1.5).clamp_min(1).acosh()
-    root = 2 / 3**0.5 * w**0.25 * (angle / 3).cosh().sqrt()
-    u = ((root + (2 * size / root - root.square()).clamp_min(0).sqrt()) / 2) ** 3
-    return torch.where(kept, torch.minimum(u, size), torch.zeros_like(u))
+    half = w.sqrt()
+    quarter = half.sqrt()
+    kept = (size - 2 / 3 * 3**0.25 * half * quarter).sign_().clamp_min_(0)
+    angle = (27 / 16 * size.square()).div_(w * half).clamp_min_(1).acosh_()
+    root = angle.div_(3).cosh_().sqrt_().mul_(quarter).mul_(2 / 3**0.5)
+    u = (2 * size / root).sub_(root.square()).clamp_min_(0).sqrt_().add_(root).div_(2) ** 3
+    return torch.minimum(u, size).mul_(kept)

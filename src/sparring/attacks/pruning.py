@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparring.attack import Attack, GradientAttack
+from sparring.geometry import chosen
 from sparring.losses import margin
 from sparring.problem import Gradients
 from sparring.spaces import L0, ball
-from sparring.types import Delta, Flat
+from sparring.types import Delta, Flat, Mask
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Pruning(GradientAttack):
         def places(value: Flat) -> Tensor:
             return value.reshape(len(value), channels, -1)
 
-        def slope(delta: Flat) -> tuple[Flat, Tensor]:
+        def slope(delta: Flat) -> tuple[Flat, Mask]:
             _, gradient, met = p.gradient(delta.reshape(p.x.shape), margin)
-            return gradient.flatten(1), met[:, None]
+            return gradient.flatten(1), met
 
         low, high = ((bound - p.x).flatten(1) for bound in space.box)
         delta = p.best.flatten(1)
@@ -53,9 +53,11 @@ class Pruning(GradientAttack):
         tried = dropped = torch.zeros_like(changed)
         for _ in p.steps(self.steps):
             stuck = ~(changed & ~tried).any(1, keepdim=True)
-            edge = torch.where(gradient < 0, high, low)
+            way = gradient.sign().neg_()
+            edge = way * torch.maximum(way * high, way * low)
             promise = places(-gradient * edge).sum(1).where(~changed & ~dropped, -torch.inf)
-            added = _at(promise.argmax(1), changed) & stuck & promise.isfinite()
+            most = promise.max(1)
+            added = _at(most.indices, changed) & stuck & most.values.isfinite()[:, None]
             p.rest((stuck & ~added).all(1))  # all that is left are features that were dropped
             delta = torch.where(added.repeat(1, channels), edge, delta)
             changed, tried = changed | added, torch.where(stuck, added, tried)
@@ -64,12 +66,13 @@ class Pruning(GradientAttack):
             out = _at(worth.argmin(1), changed)
             trial = delta.masked_fill(out.repeat(1, channels), 0.0)
             there, met = slope(trial)
-            delta, gradient = torch.where(met, trial, delta), torch.where(met, there, gradient)
-            changed, dropped = changed & ~(out & met), dropped | (out & met)
-            tried = torch.where(met, torch.zeros_like(tried), tried | out)
+            delta, gradient = chosen(met, trial, delta), chosen(met, there, gradient)
+            gone = out & met[:, None]
+            changed, dropped = changed & ~gone, dropped | gone
+            tried = (tried | out) & ~met[:, None]
         return delta.reshape(p.x.shape)
 
 
 def _at(place: Tensor, like: Tensor) -> Tensor:
     """Whether a place is this one."""
-    return F.one_hot(place, like.shape[1]).bool()
+    return torch.zeros_like(like).scatter_(1, place[:, None], True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparring.attack import GradientAttack
 from sparring.directions import Adam, Direction, cosine
-from sparring.geometry import clip, unit
+from sparring.geometry import unit
 from sparring.losses import Point
 from sparring.problem import Gradients
 from sparring.spaces import L0, ball
@@ -46,17 +46,24 @@ class SigmaZero(GradientAttack):
             return value.reshape(len(value), channels, -1)
 
         def loss(at: Point) -> PerSample:
-            size = places(at.delta.square()).sum(1)
-            return at.goal.margin(at.out).relu() + (size / (size + self.sigma)).mean(1)
+            return at.goal.margin(at.out).relu()
+
+        def count_slope(delta: Delta) -> Delta:
+            """The slope of the mean over places of d²/(d² + σ)."""
+            size = places(delta.square())
+            size = size.sum(1, keepdim=True) if channels > 1 else size
+            slope = places(delta) / (size + self.sigma).square_().mul_(size.shape[2] / (2 * self.sigma))
+            return slope.reshape(delta.shape)
 
         delta = space.zeros(p.x)
         state, threshold = self.direction.init(delta), torch.full_like(p.x.flatten(1)[:, 0], self.threshold)
         for t in p.steps(self.steps):
             reply = p.gradient(delta, loss)
-            step, state = self.direction.update(unit(reply.gradient, torch.inf), state)
+            step, state = self.direction.update(unit(count_slope(delta).add_(reply.gradient), torch.inf), state)
             rate = cosine(self.rate, self.rate / 10, t, self.steps)
-            moved = places(clip(delta - rate * step, low, high))
+            moved = places((delta - rate * step).clamp_(low, high))
             threshold = (threshold + self.adapt * rate * torch.where(reply.met, 1.0, -1.0)).clamp_min(0)
-            kept = moved.abs().amax(1, keepdim=True) >= threshold[:, None, None]
-            delta = (moved * kept).reshape(delta.shape)
+            largest = moved.abs().amax(1, keepdim=True) if channels > 1 else moved.abs()
+            small = (threshold[:, None, None] - largest).sign_().clamp_min_(0)
+            delta = (moved * (1 - small)).reshape(delta.shape)
         return delta
