@@ -9,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from sparring.cli.job import sized
 from sparring.data import Samples, load_data
 from sparring.data import samples as samples_module
 from sparring.data.arrays import AS_IT_IS
 from sparring.errors import InputError
 from sparring.models import Resize
+from sparring.models.loaded import LoadedModel
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 8, 10, 3), dtype=np.uint8)
@@ -327,6 +330,18 @@ def test_folders_that_bear_the_model_s_class_names_get_its_labels(photos):
     assert samples.classes == ("cat", "dog", "bee", "ant")
     assert load_data(photos, classes=["x", "y", "z"]).y.tolist() == [0, 1, 2, 1, 2, 2]
     assert "has 3 folders (first: ant) and the model 2 classes (first: x)" in refusal(photos, classes=["x", "y"])
+
+
+def test_grey_images_stay_grey_when_they_are_scaled_for_a_model_that_asks_for_no_colour(tmp_path):
+    for name, side in (("ant", 9), ("bee", 12)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / name / "one.png")
+    assert load_data(tmp_path, Resize(6, (6, 6), grey=True)).x.shape == (2, 1, 6, 6)
+    assert load_data(tmp_path, Resize(6, (6, 6))).x.shape == (2, 3, 6, 6)
+    items = Pairs([(Image.fromarray(np.zeros((9, 9), np.uint8)), 0)])
+    assert load_data(items, Resize(6, (6, 6), grey=True)).x.shape == (1, 1, 6, 6)
+    asked = [sized(LoadedModel(nn.Identity(), "net", resize), 6) for resize in (None, Resize(8, (8, 8)))]
+    assert asked == [Resize(6, (6, 6), grey=True), Resize(6, (6, 6))]
 
 
 def test_images_are_grey_where_all_are(photos):

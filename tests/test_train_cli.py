@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sparring import InputError, ModelError, defend
-from sparring.attacks import FGSM, PGD
+from sparring.attacks import FGSM, FMN, PGD
 from sparring.cli import app
 from sparring.cli.recipes import augments, average, described, risk, risks, takes, unbuilt
 from sparring.defend import (
     ARD,
     AWP,
     EMA,
+    MMA,
     NFGSM,
     SAM,
     SWA,
@@ -201,6 +202,7 @@ def test_risks_are_named_wrapped_and_set():
     assert named("sam+awp+pgd-at") == SAM(AWP(AdversarialRisk(PGD(10), THREAT)))
     assert named("nfgsm") == NFGSM(FGSM(), THREAT)
     assert named("fgsm-rs") == AdversarialRisk(PGD(1, rate=1.25), THREAT)
+    assert named("mma", "furthest=0.2") == MMA(FMN(20), THREAT, 0.2)
     assert named("free", "times=4").times == FreeAT(THREAT, 4).times
     assert named("gaussian", "sigma=0.25") == Gaussian(0.25)
     assert named("crown-ibp", "warm=0.7") == CrownIBP(THREAT, warm=0.7)

@@ -20,7 +20,7 @@ from sparring.attacks import PGD
 from sparring.cli.asked import Asked
 from sparring.cli.card import card_of, write_card
 from sparring.cli.ending import SMOOTHING, certificate, method_of
-from sparring.cli.job import clear, device_named, prepare
+from sparring.cli.job import clear, device_named, prepare, sized
 from sparring.cli.names import pick, question
 from sparring.cli.recipes import OPTIMIZERS, augments, average, risk, tracker
 from sparring.cli.show import console
@@ -94,7 +94,7 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     loaded, model = trainable(wanted.model, wanted.seed, device)
-    size = loaded.resize if wanted.resize is None else Resize(wanted.resize, (wanted.resize, wanted.resize))
+    size = sized(loaded, wanted.resize)
     data, held, val = samples(wanted, out, size, loaded, first)
     start = time.monotonic()
     record = train(

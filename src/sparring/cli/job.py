@@ -130,8 +130,7 @@ def prepare(asked: Asked) -> Job:
     if isinstance(loaded.model, nn.Module):
         loaded = replace(loaded, model=loaded.model.to(device))
     source = described.get("data", asked.data)
-    resize = loaded.resize if asked.resize is None else Resize(asked.resize, (asked.resize, asked.resize))
-    samples = load_data(source, resize, asked.limit, loaded.classes)
+    samples = load_data(source, sized(loaded, asked.resize), asked.limit, loaded.classes)
     size = asked.batch_size or described.get("batch_size", "auto")
     _targets(threat, loaded, samples, device)
     seed = asked.seed if asked.seed is not None else int(described.get("seed", 0))
@@ -139,6 +138,11 @@ def prepare(asked: Asked) -> Job:
     speed = asked.speed or str(described.get("speed", "auto"))
     curve = asked.attack is None
     return Job(loaded, samples, str(named), threat, plan, seed, size, device, curve, asked.precision, speed)
+
+
+def sized(loaded: LoadedModel, side: int | None) -> Resize | None:
+    """How images are scaled: to so many pixels a side where that is asked for, else as the model says."""
+    return loaded.resize if side is None else Resize(side, (side, side), grey=loaded.resize is None)
 
 
 def _method(name: str | None) -> Method | None:

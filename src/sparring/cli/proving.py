@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sparring.attacks import PGD
 from sparring.certify import Method, Smoothed, certify
 from sparring.cli.asked import Asked
-from sparring.cli.job import RECORD, Job, device_named, kept, prepare
+from sparring.cli.job import RECORD, Job, device_named, kept, prepare, sized
 from sparring.cli.names import pick
 from sparring.cli.show import console
 from sparring.data import Samples, load_data
@@ -26,7 +26,6 @@ from sparring.evaluation.bracket import NOTE, Kept
 from sparring.evaluation.metrics import interval
 from sparring.folder import Folder
 from sparring.models.load import load
-from sparring.models.loaded import Resize
 from sparring.spaces import Ball
 from sparring.threat import ThreatModel, as_threat
 
@@ -90,8 +89,7 @@ def prove(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, A
         )
     out, loaded = out.resolve(), load(wanted.model)  # what a folder keeps may lead to another working directory
     model = loaded.model.to(device) if isinstance(loaded.model, nn.Module) else loaded.model
-    resize = loaded.resize if wanted.resize is None else Resize(wanted.resize, (wanted.resize, wanted.resize))
-    samples = load_data(wanted.data, resize, wanted.limit, loaded.classes)
+    samples = load_data(wanted.data, sized(loaded, wanted.resize), wanted.limit, loaded.classes)
     folder = Folder(out)
     judged = _judged(wanted, method, out, threat) if method != SMOOTHING and (out / RECORD).is_file() else None
     rows = _rows(wanted, method, model, samples, threat, device, folder, fresh=fresh, quiet=quiet)

@@ -38,8 +38,13 @@ PRESETS: Mapping[str, tuple[str, Callable[..., Risk], Mapping[str, float]]] = {
     "crown-ibp": ("ibp", CrownIBP, {"linear": 1.0})
 }
 """Risks that are another one with some settings: its name, what makes them in Python, and those settings."""
-ONE_STEP = {"fast": attacks.PGD(1, rate=1.25), "fgsm-rs": attacks.PGD(1, rate=1.25), "nfgsm": attacks.FGSM()}
-"""Risks that are made for attacks of one step."""
+MADE_FOR: Mapping[str, Attack] = {
+    "fast": attacks.PGD(1, rate=1.25),
+    "fgsm-rs": attacks.PGD(1, rate=1.25),
+    "nfgsm": attacks.FGSM(),
+    "mma": attacks.FMN(20),
+}
+"""Risks that are made for attacks of one step, or for those that seek the nearest boundary."""
 GIVEN = {"attack", "threat", "risk"}
 """What the other options say."""
 AUGMENTS: Mapping[str, Callable[..., Augment]] = {
@@ -170,7 +175,7 @@ def _settings(kinds: Sequence[type[Risk]], settings: Sequence[str]) -> dict[type
 def _against(name: str, attack: str | None, moves: Sequence[str]) -> Attack:
     """What the risk trains against."""
     if attack is None and not moves:
-        return ONE_STEP.get(name, attacks.PGD(10))
+        return MADE_FOR.get(name, attacks.PGD(10))
     return named_attack(
         attack or "pgd", moves if attack or any(m.startswith("steps") for m in moves) else (*moves, "steps=10")
     )[1]

@@ -24,11 +24,11 @@ def read_folder(folder: Path, resize: Resize | None, limit: int | None, classes:
 
     Labels count the folders in the order of their names, or are the model's own where `classes` holds those names. The
     classes take turns: the first image of each, then the second, so that any `limit` is a fair sample. Where nothing
-    resizes them the images must have one size; they are grey if all of them are, and otherwise RGB.
+    resizes them the images must have one size. They are grey if all of them are and `resize` allows it, otherwise RGB.
     """
     files, y, names = _listed(folder, classes)
     files, y = files[:limit], y[:limit]
-    grey = resize is None and all(_mode(file) in GREY for file in files)
+    grey = (resize is None or resize.grey) and all(_mode(file) in GREY for file in files)
     first = read_image(files[0], resize, grey=grey)
     check_memory(len(files), prod(first.shape), str(folder))
     x = first.new_empty(len(files), *first.shape)

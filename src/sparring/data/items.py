@@ -120,7 +120,7 @@ def _two(item: Any, name: str) -> tuple[Any, Any]:
 def _input(x: Any, name: str, resize: Resize | None) -> Tensor:
     """One input as floats, from a tensor, an array or a Pillow image."""
     if isinstance(x, Image.Image):
-        return pixels(x, resize, grey=x.mode in ("1", "L") and resize is None)
+        return pixels(x, resize, grey=x.mode in ("1", "L") and (resize is None or resize.grey))
     if isinstance(x, np.ndarray):
         x = floats(as_tensor(x, name), name)
         return channels_first(x[None], name)[0] if x.ndim > 1 else x

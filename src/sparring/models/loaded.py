@@ -20,6 +20,8 @@ class Resize:
     crop: tuple[int, int] | None = None
     """Height and width of the middle that is kept, or None to keep all."""
     interpolation: str = "bilinear"
+    grey: bool = False
+    """Whether images stay grey where all of them are; published models want three channels."""
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, tuple) else () if self.size is None else (self.size,)
