@@ -239,6 +239,14 @@ def test_a_python_function_describes_a_run_and_options_come_before_it(sparring: 
     assert list(one["plan"]) == list(plan_for("quick", as_threat("linf:0.05")))
 
 
+def test_a_copy_is_searched_where_that_is_asked_for(sparring: Command):
+    assert sparring("evaluate", "nets.py:net", *QUICK, "--out", "here", "--speed", "bf16").code == 0
+    assert json.loads(Path("here/environment.json").read_text())["speed"] == "bf16"
+    ended = sparring("evaluate", "nets.py:net", *QUICK, "--out", "there", "--speed", "warp")
+    assert ended.code == 2
+    assert "'warp' is not auto, off or one of fold, bf16" in ended.err
+
+
 def test_a_report_is_written_anew_from_anywhere(sparring: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sparring("evaluate", "nets.py:net", *QUICK, "--out", "here")
     page = Path("here/report.html").read_text()

@@ -133,7 +133,8 @@ def evaluate(
             study = _judge(study, size, world, clock, precision)
             checks = _checks(study, world, clock)
     environment, said = kept.noted("environment"), {"access": lowered} if lowered else {}
-    said |= {"speed": wanted.words} if fast else {}
+    if fast or wanted not in (Speed.of("auto"), Speed()):
+        said |= {"speed": wanted.words if fast else "off: no copy gains anything and answers alike"}
     if environment is None:
         kept.note("environment", environment := identity.environment(where) | said | dict(remarks or {}))
     verdict = Verdict(
