@@ -5,6 +5,7 @@ import torch
 
 from known import Affine, inputs, mlp
 from sparring.attack import GradientAttack
+from sparring.attacks import Square
 from sparring.losses import margin
 from sparring.problem import bind
 from sparring.spaces import L1, L2, Linf
@@ -112,3 +113,11 @@ def test_no_rounding_leads_out_of_a_ball_even_by_a_hair(space, eps):
     assert ((seen.double() - x.double()).abs() <= delta.double().abs()).all()
     assert (seen != x + delta).any()
     assert torch.allclose(bound.near(x, delta), seen, atol=1e-7, rtol=0)
+
+
+def test_copies_of_a_sample_share_its_budget_to_the_last_query():
+    model, x = mlp(), inputs(5)
+    y = model(x).argmax(1)
+    for queries in (9, 10, 11, 12):
+        r = Square(queries=200, beside=4)(model, x, y, ThreatModel(Linf(1e-5), queries=queries))
+        assert r.forwards.tolist() == [queries] * 5

@@ -65,6 +65,8 @@ def certify(
     threat = as_threat(threat)
     space = _ball(threat)
     x, y = check(*_pair(data), space)
+    if len(x) == 0:
+        raise InputError("there are no samples to certify; give at least one")
     space = space.bind(x)
     if broken is None:
         broken = torch.zeros_like(y, dtype=torch.bool)
@@ -76,8 +78,6 @@ def certify(
             parts.append(_batch(model, x[some], y[some], threat, space.at(some), method, steps, broken[some]))
             if progress:
                 progress(int(some[-1]) + 1, len(x))
-    if not parts:
-        raise InputError("there are no samples to certify; give at least one")
     return joined(parts)
 
 
