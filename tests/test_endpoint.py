@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from known import inputs, mlp
 from servers import Scripted, images, protocol, tensor
 from sparring import evaluate
 from sparring.attacks import PGD, RayS, Square
+from sparring.cli import app
 from sparring.errors import InputError, ModelError, StoreError
 from sparring.models import Endpoint
 from sparring.models.memory import FILE
@@ -422,6 +425,27 @@ def test_a_server_that_was_never_there_is_not_looked_for_long():
 
 
 @pytest.mark.slow
+def test_the_command_names_what_suits_a_model_that_only_answers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", x=np.full((3, 1, 2, 2), 0.4, np.float32), y=np.zeros(3, np.int64))
+    Path("box.py").write_text(
+        "import numpy as np\nfrom sparring.models import Function\n"
+        "def make(): return Function(lambda x: np.stack([1 - x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1) * 9, classes=2)\n"
+    )
+    asked = ["box.py:make", "-d", "data.npz", "-t", "linf:0.2", "-q", "-o", "out"]
+    for words, said in (
+        (["attack", *asked, "-a", "pgd"], "pgd needs gradients, and box.py:make gives no more than scores; choose"),
+        (
+            ["evaluate", *asked, "--certify", "auto"],
+            "--certify bounds the steps of a model, and box.py:make only answers",
+        ),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2, done.output
+        assert said in done.output
+        assert not Path("out").exists()
+
+
 def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path):
     model, x, y = toy()
     np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())

@@ -79,6 +79,8 @@ class Job:
         samples = self.samples
         model = keeping(self.loaded.model, folder)
         threat, lowered = within_reach(model, self.threat, samples.x)
+        if lowered:
+            self._reached(threat.access)
         if lowered and self.first:
             say(lowered)
 
@@ -111,6 +113,16 @@ class Job:
             verdict.save(folder)
         return verdict
 
+    def _reached(self, access: Access) -> None:
+        """Raise InputError where an attack that was named needs to see what the model, by its nature, does not show."""
+        for name, one in self.plan.items() if isinstance(self.plan, Mapping) else ():
+            if one.access > access:
+                other = "square" if access is Access.SCORES else "hopskipjump"
+                raise InputError(
+                    f"{name} needs {one.access.name.lower()}, and {self.loaded.description} gives no more than "
+                    f"{access.name.lower()}; choose an attack that makes do with those, such as {other}"
+                )
+
     @property
     def first(self) -> bool:
         """Whether this is the first of the processes that share the run, or the only one: it speaks for all."""
@@ -129,6 +141,11 @@ def prepare(asked: Asked) -> Job:
     loaded = _model(described.get("model", asked.model), asked.model, threat.access is Access.GRADIENTS)
     if isinstance(loaded.model, nn.Module):
         loaded = replace(loaded, model=loaded.model.to(device))
+    if asked.certify is not None and isinstance(loaded.model, BlackBox):
+        raise InputError(
+            f"--certify bounds the steps of a model, and {loaded.description} only answers; leave it out, or "
+            f"certify it by sparring certify --method smoothing"
+        )
     source = described.get("data", asked.data)
     samples = load_data(source, sized(loaded, asked.resize), asked.limit, loaded.classes)
     size = asked.batch_size or described.get("batch_size", "auto")
