@@ -1,5 +1,6 @@
 """The fast minimum-norm attack."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,11 @@ class FMN(GradientAttack):
     gamma: float = 0.05
     """The share by which eps changes at first; it falls to `last_gamma`."""
     last_gamma: float = 0.001
+    hope: float = math.inf
+    """A sample rests from the start where its slope says that the boundary is this many times as far as its best point.
+
+    For an aim at one of many classes, of which most are out of reach; not in the paper, like (1).
+    """
 
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self)
@@ -44,9 +50,11 @@ class FMN(GradientAttack):
         longest = norm(torch.maximum(-low, high), 2)
         widest = space.distance(p.x, torch.maximum(-low, high))
         delta, eps, least = space.zeros(p.x), torch.ones_like(widest), torch.full_like(widest, torch.inf)
-        stretch = torch.ones_like(widest)
+        stretch, known = torch.ones_like(widest), space.distance(p.x, p.best)
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, margin)
+            if t == 0 and space.eps is None and space.p > 0:  # elsewhere the best point need not have met the goal
+                p.rest((known > 0) & (distance(value, gradient, space.p) > self.hope * known))
             size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
 

@@ -1,5 +1,6 @@
 """Steepest descent in a ball that shrinks whenever the goal is met inside it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,11 @@ class ShrinkingBall(GradientAttack):
     """The least share by which the radius grows while the goal was never met."""
     momentum: float = 0.75
     """The share of the new step in each move; the rest goes on as before."""
+    hope: float = math.inf
+    """A sample rests from the start where its slope says that the boundary is this many times as far as its best point.
+
+    For an aim at one of many classes, of which most are out of reach; no two points of a ball are 2 radii apart.
+    """
     loss: Loss = margin
 
     def search(self, p: Gradients, /) -> Delta:
@@ -54,8 +60,10 @@ class ShrinkingBall(GradientAttack):
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, self.loss)
             if t == 0:
-                reach = distance(value, gradient, space.p).clamp(1e-3 * widest, 0.5 * widest)
-                eps = torch.where(near, reach, eps)
+                reach = distance(value, gradient, space.p)
+                if space.eps is None:  # elsewhere the best point need not have met the goal
+                    p.rest(reach > self.hope * least)
+                eps = torch.where(near, reach.clamp(1e-3 * widest, 0.5 * widest), eps)
             size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
             gamma = cosine(self.gamma, self.last_gamma, t, self.steps)

@@ -82,9 +82,12 @@ class Ball(Space):
         return self.project(x, rows(self._eps(x), x) * self._draw(x, random))
 
     def apply(self, x: Batch, delta: Delta) -> Batch:
-        """x + δ, with every rounding made towards x: what the model sees is in the ball and in the box."""
+        """x + δ, with every rounding made towards x: what the model sees is in the ball and in the box.
+
+        Where eps is None there is no ball to leave, and x + δ is rounded as it comes, at less cost.
+        """
         with torch.no_grad():
-            y = geometry.inward(x, delta, *self.box)
+            y = geometry.clip(x + delta, *self.box) if self.eps is None else geometry.inward(x, delta, *self.box)
         return geometry.moved(delta, y) if delta.requires_grad else y
 
     def near(self, x: Batch, delta: Delta) -> Batch:
