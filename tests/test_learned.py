@@ -256,7 +256,7 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
 def test_what_cannot_be_fitted_is_said_in_one_sentence():
     model, x, y = problem()
     scores = ThreatModel(Linf(EPS), access=Access.SCORES)
-    with pytest.raises(AccessError, match="grants scores: give a network.* surrogate="):
+    with pytest.raises(AccessError, match=r"grants scores: give a network.* surrogate="):
         fit_advgan(model, (x, y), scores)
     with pytest.raises(AccessError, match="grants scores"):
         fit_universal(model, (x, y), scores)

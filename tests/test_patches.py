@@ -205,7 +205,7 @@ def test_a_sticker_is_kept_and_read_and_refuses_what_it_is_not_for(tmp_path):
         sticker(model, x, y, Patch(3, 3))
     with pytest.raises(InputError, match="works in Patch"):
         sticker(model, x, y, Linf(0.1))
-    with pytest.raises(AccessError, match="takes the model's gradients; the threat model grants (scores|decisions)$"):
+    with pytest.raises(AccessError, match=r"takes the model's gradients; the threat model grants (scores|decisions)$"):
         fit_patch(model, (x, y), ThreatModel(Patch(2, 3), access=Access.SCORES))
     assert all(one.requires_grad for one in model.parameters())
     Universal(torch.zeros(1, 2)).save(tmp_path / "other")
