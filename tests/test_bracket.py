@@ -238,3 +238,13 @@ def test_the_command_smooths(tmp_path, monkeypatch):
     again = run(*asked, "--samples", "200", "-n", "6", "--sigma", "0.1", "--json")
     assert json.loads(again)["certified_accuracy"] == found["certified_accuracy"]
     assert torch.tensor(found["interval"]).diff() > 0
+
+
+def test_certificates_of_another_method_are_done_anew(tmp_path):
+    model, x, y = toy(8)
+    for method in ("ibp", "crown"):
+        verdict = evaluate(model, (x, y), Linf(0.003), plan=PLAN, curve=False, store=tmp_path, certify=method)
+        assert verdict.bracket is not None
+        assert verdict.bracket.method == method
+        assert method in verdict.bracket.by
+        assert set(verdict.bracket.by) <= {method, "open", "wrong", "broken"}
