@@ -11,7 +11,7 @@ from torch import nn
 
 from known import inputs, mlp
 from sparring.attack import AllTargets, Cascade
-from sparring.attacks import APGD, DDN, FMN, PGD, Square
+from sparring.attacks import APGD, DDN, FAB, FMN, PGD, Square
 from sparring.data import Samples
 from sparring.engine import Engine
 from sparring.errors import InputError, StoreError
@@ -256,3 +256,11 @@ def test_a_study_of_another_model_does_not_search_this_ones_copy(task):
     assert study.searched is study.fast
     other = mlp()
     assert replace(study, model=other).searched is other
+
+
+def test_a_copy_that_bears_one_gradient_an_answer_is_not_asked_for_several(task):
+    model, x, y = task
+    plain = FAB(5)(model, x, y, "l2:0.2")
+    found = FAB(5)(Swift(model, lambda x: model(x) * torch.nan, once=True), x, y, "l2:0.2")
+    assert int(plain.success.sum()) > 0
+    assert torch.equal(found.success, plain.success)

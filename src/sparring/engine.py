@@ -21,9 +21,10 @@ class Engine:
     """A model, and what was learned about calling it."""
 
     def __init__(self, model: Model, x: Batch):
-        self._model, self._own, self._half = model, None, None
+        self._model, self._own, self._half, self.once = model, None, None, False
         if isinstance(model, Swift):
             self._model, self._own, self._half = model.fast, Engine(model.model, x), model.precision
+            self.once = model.once
         self._channels_last = (
             x.ndim == 4 and x.shape[1] > 1 and x.device.type == "cpu" and _faster_last(self.own._model)  # noqa: SLF001
         )

@@ -238,8 +238,13 @@ class Gradients(Scores):
     def differences(self, delta: Delta, classes: Labels) -> Iterator[Reply]:
         """For each column of `classes` (n × m): the label's logit less that class's, and the gradient of it in `delta`.
 
-        Costs one forward and m backwards, and holds one gradient at a time.
+        Costs one forward and m backwards, and holds one gradient at a time. A copy that bears only one is not asked.
         """
+        if self._engine.once:
+            own = copy(self)
+            own._engine = self._engine.own  # noqa: SLF001, its own class
+            yield from own.differences(delta, classes)
+            return
         goal = self.goal
         assert isinstance(goal, ClassGoal)
         v = delta.detach().requires_grad_()

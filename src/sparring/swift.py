@@ -71,6 +71,8 @@ class Swift:
     fast: Model
     precision: torch.dtype | None = None
     """What the copy computes in, where that is coarser than the type of its answers."""
+    once: bool = False
+    """Whether an answer of the copy bears one gradient alone, as where torch.compile frees what the first one used."""
 
     def __call__(self, x: Batch) -> Any:
         """The model's own answer."""
@@ -103,7 +105,7 @@ def swift(model: Model, x: Batch, speed: Speed) -> Model:
             _slope(fast, x)
         except Exception as error:
             raise ModelError(f"torch.compile failed ({_first_line(error)}); leave 'compile' out of speed") from error
-    return Swift(model, fast, speed.half)
+    return Swift(model, fast, speed.half, once=speed.compile or speed.graphs)
 
 
 class _Fast:
