@@ -424,7 +424,6 @@ def test_a_server_that_was_never_there_is_not_looked_for_long():
     assert time.now < 3
 
 
-@pytest.mark.slow
 def test_the_command_names_what_suits_a_model_that_only_answers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", x=np.full((3, 1, 2, 2), 0.4, np.float32), y=np.zeros(3, np.int64))
@@ -446,6 +445,7 @@ def test_the_command_names_what_suits_a_model_that_only_answers(tmp_path, monkey
         assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_client_pays_again_for_nothing_but_what_was_under_way(tmp_path):
     model, x, y = toy()
     np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
