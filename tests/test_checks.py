@@ -246,6 +246,16 @@ def test_a_further_search_looks_at_all_the_near_only_where_one_of_the_nearest_fa
     assert [int(count[1]) for count in asked if count] == [8, 32]
 
 
+def test_a_plan_that_was_weak_is_advised_to_take_one_that_goes_further():
+    _, x, y = toy(60)
+    advice = {
+        name: checks(plan=plan, data=(x[:6], y[:6]), curve=False)[0]["a further search finds no more"].advice
+        for name, plan in {"weak": NOTHING, "standard": "standard"}.items()
+    }
+    assert "use 'standard' or 'autoattack', or more steps" in advice["weak"]
+    assert "use 'thorough', or more steps" in advice["standard"]
+
+
 def test_what_does_not_apply_neither_passes_nor_fails():
     found, _ = checks(threat=ThreatModel(Linf(0.03), access=Access.SCORES), plan={"square": attacks.Square(50)})
     assert found["gradients exist"].passed is None

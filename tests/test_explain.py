@@ -184,10 +184,14 @@ def test_every_other_figure_draws(tmp_path):
     assert (tmp_path / "all.png").stat().st_size > 10_000
 
 
-def test_only_the_figures_import_matplotlib():
+def test_only_the_figures_and_the_course_import_matplotlib():
     folder = Path(explain.__file__).parent
-    assert {path.name for path in folder.glob("*.py") if "matplotlib" in path.read_text()} == {"figures.py"}
-    assert "figures import" not in (folder / "__init__.py").read_text()
+    assert {path.name for path in folder.glob("*.py") if "matplotlib" in path.read_text()} == {
+        "course.py",
+        "figures.py",
+    }
+    for module in ("figures", "course"):
+        assert f"{module} import" not in (folder / "__init__.py").read_text()
 
 
 def test_a_model_in_half_precision_is_explained_in_full():

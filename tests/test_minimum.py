@@ -276,3 +276,20 @@ def test_ead_keeps_the_point_that_is_least_in_the_measure_of_its_space():
     for space in (L1, L2):
         assert (measure.distance(x, by_rule[space].delta) >= least - 1e-6).all()
     assert (by_rule[L1].distance <= L1().distance(x, by_rule[ElasticNet].delta) + 1e-6).all()
+
+
+@pytest.mark.parametrize("space", [Linf(), L2()], ids=repr)
+@pytest.mark.parametrize(
+    "make", [a.FMN, lambda *s, **k: a.ShrinkingBall(*s, outset=None, **k)], ids=["fmn", "shrinking"]
+)
+def test_an_aim_out_of_reach_is_left_alone_and_costs_no_distance(space, make):
+    slopes, rest = torch.eye(4, 12) * torch.tensor([1.0, 1.0, 0.02, 0.02])[:, None], torch.tensor([0.1, 0, -0.1, -0.1])
+    x = torch.full((3, 12), 0.5)
+
+    def model(x):
+        return x @ slopes.T + rest
+
+    y = torch.zeros(3, dtype=torch.long)
+    all_of_them, near = (a.AllTargets(make(60, hope=hope), 3)(model, x, y, space) for hope in (math.inf, 2.0))
+    assert near.distance.tolist() == pytest.approx(all_of_them.distance.tolist(), rel=1e-3)
+    assert (near.backwards <= all_of_them.backwards - 100).all()

@@ -202,6 +202,13 @@ def test_the_code_of_an_attack_gives_it_back_even_where_none_was_chosen(entry):
     assert eval(spec.code(entry.attack), names) == entry.attack
 
 
+def test_code_leaves_out_an_infinity_that_is_unset_and_keeps_one_that_was_chosen():
+    assert "inf" not in spec.code(attacks.FMN(50))
+    names: dict[str, object] = {"Square": attacks.Square, "margin": margin}
+    chosen = attacks.Square(50, hope=float("inf"))
+    assert eval(spec.code(chosen), names) == chosen
+
+
 def test_code_leaves_out_what_is_unset_and_keeps_a_none_that_was_chosen():
     assert "queries" not in spec.code(as_threat("linf:0.1"))
     assert "outset=None" in spec.code(attacks.ShrinkingBall(outset=None))

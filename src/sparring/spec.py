@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from types import FunctionType
@@ -170,8 +170,9 @@ def _dtype(name: Json) -> torch.dtype:
 def code(settings: object) -> str:
     """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset."""
     text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
-    given = {field.name for one in _nested(settings) for field in _filled(one) if field.default is not None}
-    text = re.sub(r", (\w+)=None\b", lambda found: found[0] if found[1] in given else "", text)
+    given = {name for one in _nested(settings) for name in _chosen(one)}
+    text = re.sub(r", (\w+)=(?:None|inf)\b", lambda found: found[0] if found[1] in given else "", text)
+    text = re.sub(r"(?<![\w.'\"])(-?inf|nan)(?![\w'\"])", r"float('\1')", text)
     return re.sub(r"<(\w+\.\w+): \d+>", r"\1", unaddressed(text))
 
 
@@ -205,9 +206,13 @@ def _nested(one: object) -> Iterator[object]:
         yield from _nested(item)
 
 
-def _filled(one: object) -> list[Field[Any]]:
-    """The fields of a dataclass that hold None."""
-    return [field for field in fields(one) if getattr(one, field.name) is None] if is_dataclass(one) else []
+def _chosen(one: object) -> list[str]:
+    """The fields of a dataclass that hold None or infinity, and not because nothing else was said."""
+    held = [(field, getattr(one, field.name)) for field in fields(one)] if is_dataclass(one) else []
+    unset = [
+        (field, value) for field, value in held if value is None or (isinstance(value, float) and value == math.inf)
+    ]
+    return [field.name for field, value in unset if field.default != value]
 
 
 def unaddressed(text: str) -> str:

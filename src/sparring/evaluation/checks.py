@@ -5,21 +5,17 @@ of attack failure: debugging and improving optimization of adversarial examples"
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sparring import models
-from sparring.attack import Attack, Transfer
-from sparring.attacks import APGD, PGD, Square
 from sparring.errors import ModelError
+from sparring.evaluation.checks_search import STREAM, further, grows, squares, stronger, transfers, unbounded
 from sparring.evaluation.copies import believed
 from sparring.evaluation.defences import attacked_through
 from sparring.evaluation.metrics import Tally, spread
-from sparring.evaluation.rows import ATTACK, CONFIRM, CURVE
+from sparring.evaluation.rows import CONFIRM, CURVE
 from sparring.evaluation.study import Ids, Study
 from sparring.evaluation.verdict import Check
 from sparring.goals import ClassGoal
@@ -27,11 +23,9 @@ from sparring.losses import cross_entropy, margin
 from sparring.models.blackbox import BlackBox
 from sparring.problem import Gradients, bind
 from sparring.random import Random
-from sparring.spaces import L0, L1, L2, Ball, Linf
-from sparring.threat import Access, ThreatModel
+from sparring.spaces import L1, L2, Linf
+from sparring.threat import Access
 
-STREAM = 0xC4EC
-"""The checks' own random draws."""
 TREMORS = 10
 """How many draws of noise the margin is looked at in."""
 
@@ -55,10 +49,10 @@ def _examine(study: Study) -> Iterator[Check]:
     if len(few):
         yield _gradients(study, few)
         yield _steady(study, few)
-        yield from _transfers(study, few)
-        yield _unbounded(study, few)
-        yield _grows(study, few)
-        yield _further(study, tally)
+        yield from transfers(study, few)
+        yield unbounded(study, few)
+        yield grows(study, few)
+        yield further(study, tally)
     if isinstance(study.model, BlackBox):
         yield from _answering(study.model)
 
@@ -79,7 +73,8 @@ def _door(study: Study) -> Iterator[Check]:
 
 
 def _confirmed(study: Study) -> Check:
-    lost = int((~(rows := study.rows().only(CONFIRM))["success"]).sum())
+    rows = study.rows().only(CONFIRM)
+    lost = int((~rows["success"]).sum())
     return Check(
         "adversarial inputs hold",
         lost == 0,
@@ -97,8 +92,10 @@ def _weaker(study: Study, tally: Tally) -> Check:
             found[name] = int(((tally.by == name) & tally.right).sum())
         seen = max(seen, attack.access)
     right, name = int(tally.right.sum()), "seeing less finds no more"
-    if not found and (left := _left_by_gradients(study, tally)) is not None:
-        found, right = {"a search by 25 squares": int(_break(study, Square(25), left, study.threat).sum())}, len(left)
+    if not found and (tried := squares(study, tally)) is not None:
+        found, right = {"a search by 25 squares": tried[0]}, tried[1]
+        if not right:
+            return Check(name, True, "the first search left nothing for squares to find")
     if not found:
         advice = (
             f"add {_search(study)} to the plan" if seen > Access.SCORES else "add an attack by decisions to the plan"
@@ -119,23 +116,14 @@ def _weaker(study: Study, tally: Tally) -> Check:
     )
 
 
-def _left_by_gradients(study: Study, tally: Tally) -> Ids | None:
-    """Some samples that the first of several attacks, a search by gradients, left; None where squares do not fit."""
-    first, space = next(iter(study.attacks)), study.threat.space
-    fits = isinstance(space, Linf | L2 | L1) and space.eps is not None and len(study.attacks) > 1
-    left = tally.ids[tally.right & (tally.by != first)]
-    return spread(left, 64) if fits and study.attacks[first].access == Access.GRADIENTS else None
-
-
 def _missed(study: Study, tally: Tally) -> Check:
     missed = int((tally.by == CURVE).sum())
-    known = "'standard'" if isinstance(study.threat.space, L0) else "'standard' or 'autoattack'"
     return Check(
         "the curve agrees with the plan",
         missed == 0,
         f"the search for the smallest perturbation, on {len(study.rows().only(CURVE))} samples, broke {missed} inside "
         f"eps that the plan had left",
-        f"the plan is too weak for this model: use {known}, or attacks of your own with more steps",
+        f"the plan is too weak for this model: use {stronger(study)}attacks of your own with more steps",
     )
 
 
@@ -193,108 +181,5 @@ def _steady(study: Study, ids: Ids) -> Check:
     )
 
 
-def _transfers(study: Study, ids: Ids) -> Iterator[Check]:
-    """What fools the surrogate should fool the model, or the surrogate is the wrong one."""
-    for name, attack in study.attacks.items():
-        if isinstance(attack, Transfer) and study.threat.space.eps is not None:
-            mine = replace(study, model=attack.surrogate, threat=replace(study.threat, access=Access.GRADIENTS))
-            fooled = _break(mine, attack.attack, ids, mine.threat).cpu().numpy()
-            took = int(_break(study, attack, ids[fooled], study.threat).sum()) if fooled.any() else 0
-            yield Check(
-                f"{name} transfers",
-                bool(fooled.any()) and took >= 0.1 * int(fooled.sum()),
-                f"of {len(ids)} samples {int(fooled.sum())} fooled the surrogate, and {took} of those the model",
-                "the surrogate is too unlike the model: train it on the model's own answers, or attack it harder",
-            )
-
-
 def _zero(gradient: Tensor) -> int:
     return int((~(gradient.flatten(1).abs().amax(1) > 0)).sum())  # NaN leads nowhere either
-
-
-def _unbounded(study: Study, ids: Ids) -> Check:
-    """With the whole box to move in, every attack must succeed."""
-    name, space = "an unbounded attack succeeds", study.threat.space
-    attack = PGD(40, loss=margin, random_start=False) if study.threat.access >= Access.GRADIENTS else Square(300)
-    if not isinstance(space, Ball) or study.threat.access < attack.access:
-        return Check(name, None, "no attack of the checks fits this question")
-    low, high = (torch.as_tensor(bound) for bound in space.box)
-    whole = replace(study.threat, space=Linf(float((high - low).max()), space.box), queries=None)
-    broke = int(_break(study, attack, ids, whole).sum())
-    return Check(
-        name,
-        broke == len(ids),
-        f"a search from the clean input, free to go anywhere in the box, broke {broke} of {len(ids)} samples",
-        "the attacks cannot follow this model, and its robust accuracy means nothing: look for masked gradients",
-    )
-
-
-def _grows(study: Study, ids: Ids) -> Check:
-    """Twice the eps must not break fewer."""
-    name, space, threat = "success grows with eps", study.threat.space, study.threat
-    attack: Attack = PGD(10, loss=margin)
-    if threat.access < attack.access:
-        attack = Square(50)
-    fits = isinstance(space, Linf | L2 | L1) or isinstance(attack, PGD)
-    if not isinstance(space, Ball) or not fits or space.eps is None or threat.access < attack.access:
-        return Check(name, None, "there is no eps to grow, or no attack of the checks fits this question")
-    scales = (1, 2, 4) if isinstance(space, L0) else (0.5, 1, 2)
-    most = space.widest(study.samples.x)  # there is no more room than the box has
-
-    def grown(eps: float | Tensor) -> float | Tensor:
-        return torch.minimum(eps, most.to(eps)) if isinstance(eps, Tensor) else min(eps, float(most.min()))
-
-    broke = _break_at(study, attack, ids, [grown(scale * space.eps) for scale in scales])
-    return Check(
-        name,
-        all(more >= fewer - max(1, round(0.03 * len(ids))) for fewer, more in pairwise(broke)),
-        f"at {', '.join(f'{scale:g}' for scale in scales)} times eps, a short attack broke "
-        f"{', '.join(map(str, broke))} of {len(ids)} samples",
-        "the search is lost where there is more room: the gradients mislead, or the steps are too few",
-    )
-
-
-def _further(study: Study, tally: Tally) -> Check:
-    """More of the same, on the samples that came nearest to falling, should find next to nothing."""
-    name, standing = "a further search finds no more", tally.ids[tally.standing]
-    attack: Attack = APGD(50, loss=margin)
-    if study.threat.access < attack.access:
-        attack = Square(300)
-    fits = isinstance(study.threat.space, Linf | L2 | L1) and study.threat.space.eps is not None
-    if not fits or study.threat.access < attack.access or not len(standing):
-        return Check(name, None, "nothing stands, or no attack of the checks fits this question")
-    least = np.full(len(standing), np.inf)
-    kept = (rows := study.rows().only(ATTACK)).where(np.isin(rows["id"], standing))
-    np.minimum.at(least, np.searchsorted(standing, kept["id"]), kept["margin"])
-    near, asked, broke = standing[np.argsort(least, kind="stable")[:32]], 0, 0
-    for some in (near[:8], near[8:]):  # where none of the first falls, those that are further off are let be
-        if broke or not asked:
-            broke, asked = broke + int(_break(study, attack, np.sort(some), study.threat).sum()), asked + len(some)
-    return Check(
-        name,
-        broke < max(2.0, 0.005 * int(tally.right.sum())),
-        f"one more search, with other random draws, broke {broke} of the {asked} standing samples that were nearest "
-        f"to falling",
-        "the plan has not finished: use 'standard' or 'autoattack', or more steps and restarts",
-    )
-
-
-def _break_at(study: Study, attack: Attack, ids: Ids, radii: list[float | Tensor]) -> list[int]:
-    """How many samples an attack breaks at each of these eps, asked about side by side."""
-    places, times = study.places(ids), len(radii)
-    x, y, _ = study.batch(places)
-    index, space = torch.from_numpy(places), study.threat.space
-    assert isinstance(space, Ball)
-    eps = torch.cat([eps[index].to(x) if isinstance(eps, Tensor) else x.new_full((len(x),), eps) for eps in radii])
-    wide = replace(space.at(index.repeat(times)), eps=eps)
-    question = replace(study.threat, space=wide, queries=None)
-    x, y, which = torch.cat([x] * times), y.repeat(times), torch.from_numpy(ids).repeat(times)
-    found = attack(study.searched, x, y, question, seed=study.seed, ids=which, stream=STREAM).success
-    return found.unflatten(0, (times, -1)).sum(1).tolist()
-
-
-def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tensor:
-    """Which samples an attack breaks under a question of the checks' own."""
-    x, y, _ = study.batch(places := study.places(ids))
-    question = replace(threat, space=threat.space.at(torch.from_numpy(places)))
-    return attack(study.searched, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success
