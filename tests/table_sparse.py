@@ -21,6 +21,7 @@ ROWS: tuple[Entry, ...] = (
         (L2, L0, L1, Linf),
         free=True,
         heavy=True,
+        sensitive=True,
     ),
     Entry("newtonfool", NewtonFool(), (L2,), free=True, minimal=False),
     Entry("sparsefool", SparseFool(beyond=1.0), (L0, L1), free=True),

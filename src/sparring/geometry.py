@@ -82,7 +82,7 @@ def project_l1(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
 
     The answer is sign(v)·clip(|v| - τ, 0, limit) for the least τ ≥ 0 that the ball admits. Its L1 norm falls in τ, and
     is linear between the points |v| and |v| - limit: Newton's method, kept between brackets, finds the piece in a few
-    rounds and its τ with it. The paper sorts, which takes several times as long.
+    rounds, and one division the τ. The paper sorts, which takes several times as long.
 
     Reference: Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021,
     arXiv:2103.01208, proposition 2.1.
@@ -103,6 +103,11 @@ def project_l1(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
         tau = torch.where(sought, following, tau)
         if v.device.type == "cpu" and not bool(sought.any()):  # a look is free here and a wait elsewhere
             break
+    left = size - tau[:, None]  # the piece says what τ is, however the rounds came to it
+    part = _positive(limit - left)
+    full, moving = 1 - part, part * _positive(left)
+    excess, count = torch.linalg.vecdot(size, moving) + torch.linalg.vecdot(limit, full) - eps, moving.sum(1)
+    tau = torch.where((tau > 0) & (count > 0), (excess / count).clamp_min(0), tau)
     return _fit(v.sign() * torch.minimum((size - tau[:, None]).clamp_min_(0), limit), eps, 1)
 
 

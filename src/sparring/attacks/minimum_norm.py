@@ -10,9 +10,13 @@ from sparring.attacks.pruning import Pruning
 from sparring.attacks.shrinking import ShrinkingBall
 from sparring.attacks.sigma_zero import SigmaZero
 from sparring.errors import InputError
+from sparring.goals import ClassGoal
 from sparring.problem import Gradients
 from sparring.spaces import L0, L1, L2, Ball, ball
 from sparring.types import Delta
+
+AIMS = 9
+"""At how many of the likeliest classes its searches aim at most."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,26 @@ class MinimumNorm(GradientAttack):
             raise InputError(f"MinimumNorm(steps={self.steps}): its searches need 100 steps or more together")
 
     def search(self, p: Gradients, /) -> Delta:
-        return Cascade(searches(ball(p.space, self), self.steps)).search(p)
+        goal = p.goal
+        aims = 1 if isinstance(goal, ClassGoal) and goal.sign > 0 else p.rivals(AIMS).shape[1]
+        return Cascade(searches(ball(p.space, self), self.steps, aims)).search(p)
 
 
-def searches(space: Ball, steps: int) -> tuple[Attack, ...]:
-    """The searches that `MinimumNorm` makes in this norm."""
+def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]:
+    """The searches that `MinimumNorm` makes in this norm, where there are so many classes to aim at."""
     few = steps - 34  # what clean looks, last looks and the final bisections cost beside the steps
+    some = min(classes, 3)
 
     def share(hundredths: int) -> int:
         return few * hundredths // 100
 
     if isinstance(space, L0):
-        aimed = AllTargets(SigmaZero(share(12) // 3), 3)
+        aimed = AllTargets(SigmaZero(share(12) // some), some)
         return PDPGD(share(31)), SigmaZero(share(25)), aimed, Pruning(share(19))
     if isinstance(space, L1):
-        return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // 9, hope=2), 9)
+        return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // classes, hope=2), classes)
     if isinstance(space, L2):
-        aimed = AllTargets(FMN(share(8) // 3, hope=2), 3)
+        aimed = AllTargets(FMN(share(8) // some, hope=2), some)
         return ShrinkingBall(share(25)), ALMA(share(27), first=0.1), PDGD(share(25)), aimed
-    return ShrinkingBall(share(25)), AllTargets(ShrinkingBall(share(68) // 9, outset=None, hope=4), 9)
+    aimed = AllTargets(ShrinkingBall(share(68) // classes, outset=None, hope=4), classes)
+    return ShrinkingBall(share(25)), aimed
