@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from train_cifar import images as decoded  # beside this file
 
 import sparring
 from sparring.threat import as_threat
@@ -22,14 +23,19 @@ from sparring.threat import as_threat
 DATA = Path(os.environ.get("SPARRING_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
-def load(name: str, count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """The model and its first test samples."""
+def load(name: str, count: int, skip: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """The model and its first test samples after so many; of CIFAR-10 beyond the 500 at hand, those kept as JPEG."""
     sys.path.insert(0, str(DATA))
     from load import MANIFEST, data, images, model  # pyright: ignore
 
     kind = next(m["dataset"] for m in MANIFEST if m["name"] == name)
     samples = data({"mnist": "mnist_test", "cifar10": "cifar10_test"}[kind])
-    return model(name), images(samples)[:count], samples["y"][:count].long()
+    x, y = images(samples), samples["y"].long()
+    if kind == "cifar10" and skip + count > len(x):
+        more, labels = decoded(DATA / "data" / "cifar10_jpeg_test.npz", 2 * (skip + count))
+        fresh = torch.cdist(more.flatten(1), x.flatten(1)).amin(1) > 3.8  # no copy is farther from its original
+        x, y = torch.cat([x, more[fresh]]), torch.cat([y, labels[fresh]])
+    return model(name), x[skip : skip + count], y[skip : skip + count]
 
 
 def reference(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:

@@ -1,10 +1,12 @@
 """`standard` beside the reference AutoAttack on the same rows, one after the other in one process.
 
     python benchmarks/verdict.py [--out FILE.jsonl] [-n 300] [--plans quick standard] [--models NAME] [--no-reference]
+        [--skip 300] [--seed 0]
 
 Prints, for every model and threat, what stands after each, the processor seconds of one thread, and the ratios. Ours
-counts the clean look, the checks and the confirmation too. Lines already in the file are not measured again. Needs the
-shared models (the folder in SPARRING_DATA, or ../shared/data) and, for the reference, pyautoattack.
+counts the clean look, the checks and the confirmation too. Lines already in the file are not measured again. --skip
+leaves out the first so many samples, on which plans were tuned; --seed is that of our own searches. Needs the shared
+models (the folder in SPARRING_DATA, or ../shared/data), for the reference pyautoattack, and Pillow.
 """
 
 import argparse
@@ -21,11 +23,14 @@ from tournament import MODELS
 import sparring
 from sparring.threat import as_threat
 
+FIELDS = ("model", "threat", "n", "who", "skip", "seed")
+"""What tells one line of the file from another."""
 
-def ours(name: str, threat: str, count: int, plan: str) -> dict:
-    model, x, y = load(name, count)
+
+def ours(name: str, threat: str, count: int, plan: str, skip: int = 0, seed: int = 0) -> dict:
+    model, x, y = load(name, count, skip)
     begin = time.process_time()
-    verdict = sparring.evaluate(model, (x, y), threat, plan=plan, curve=False, batch_size=count)
+    verdict = sparring.evaluate(model, (x, y), threat, plan=plan, curve=False, batch_size=count, seed=seed)
     costs = {kind: verdict.costs[f"{kind}_per_sample"] for kind in ("forwards", "backwards")}
     seconds = time.process_time() - begin
     return {
@@ -36,8 +41,8 @@ def ours(name: str, threat: str, count: int, plan: str) -> dict:
     }
 
 
-def theirs(name: str, threat: str, count: int) -> dict:
-    model, x, y = load(name, count)
+def theirs(name: str, threat: str, count: int, skip: int = 0) -> dict:
+    model, x, y = load(name, count, skip)
     space, begin = as_threat(threat).space, time.process_time()
     stands = reference(model, x, y, type(space).__name__, float(space.eps))  # pyright: ignore
     return {"stands": int(stands.sum()), "seconds": time.process_time() - begin, "ids": ids(stands)}
@@ -55,28 +60,34 @@ def main() -> None:
     parser.add_argument("--plans", nargs="*", default=["standard"])
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--no-reference", action="store_true")
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     ours(*MODELS[1], 8, "standard")  # what a process imports and allocates once is left out
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
-    known = {(one["model"], one["threat"], one["n"], one["who"]): one for one in done}
+    known = {tuple(one.get(field, 0) for field in FIELDS): one for one in done}
     ratios: dict[str, list[float]] = {plan: [] for plan in given.plans}
     for name, threat in MODELS:
         if given.models and name not in given.models:
             continue
         for who in (*given.plans, *(() if given.no_reference else ("reference",))):
-            key = (name, threat, given.n, who)
+            key = (name, threat, given.n, who, given.skip, 0 if who == "reference" else given.seed)
             if key not in known:
-                found = theirs(name, threat, given.n) if who == "reference" else ours(name, threat, given.n, who)
-                known[key] = dict(zip(("model", "threat", "n", "who"), key, strict=True)) | found
+                which = (name, threat, given.n)
+                known[key] = dict(zip(FIELDS, key, strict=True)) | (
+                    theirs(*which, given.skip) if who == "reference" else ours(*which, who, given.skip, given.seed)
+                )
                 with given.out.open("a") as file:
                     file.write(json.dumps(known[key]) + "\n")
             one = known[key]
             text = f"{name:26s} {threat:11s} n={given.n:4d} {who:10s} stands {100 * one['stands'] / given.n:6.2f} %"
             print(f"{text} {one['seconds']:8.1f} s", flush=True)
-        against = known.get((name, threat, given.n, "reference"))
+        against = known.get((name, threat, given.n, "reference", given.skip, 0))
         for plan in given.plans if against else ():
-            ratios[plan].append(against["seconds"] / known[name, threat, given.n, plan]["seconds"])
+            ratios[plan].append(
+                against["seconds"] / known[name, threat, given.n, plan, given.skip, given.seed]["seconds"]
+            )
             print(f"{'':38s} {plan}: 1/{ratios[plan][-1]:.0f} of the reference's seconds")
     for plan, values in ratios.items():
         if values:
