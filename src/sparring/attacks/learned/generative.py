@@ -37,6 +37,8 @@ class Generative(Recipe["Generating"]):
     distil_first: int = 0
     contrast: Callable[[Batch, Batch, Logits], Tensor] | None = field(default=None, repr=False)
     """In place of `loss`, a value of the images, of what is made of them, and of the model's answer to that."""
+    copies: tuple[Callable[[Batch], Batch], ...] = field(default=(), repr=False)
+    """Changes of the images, made anew for each batch; `contrast` sees the copies behind the images, all alike."""
     given: str = ""
     """What else decides a fit, by its digest, so that a checkpoint is not taken for that of another."""
 
@@ -62,7 +64,9 @@ class Generating(Learner):
         self.descents = {name: torch.optim.Adam(part.parameters(), how.rate) for name, part in self.parts.items()}
 
     def learn(self, x: Batch, y: Labels, random: Random, epoch: int) -> tuple[Tensor, Mask]:
-        goal, delta = self.task.threat.goal.bind(y), self.propose(x, random)
+        n, goal = len(x), self.task.threat.goal.bind(y)
+        x = torch.cat([x, *(change(x) for change in self.how.copies)])
+        delta = self.propose(x, random)
         fake = geometry.clip(x + delta, *self.task.space.box)
         answer = None
         if self.how.surrogate is not None:
@@ -82,7 +86,7 @@ class Generating(Learner):
             most = self.how.bound * self.task.eps * (math.sqrt(x[0].numel()) if self.task.space.p == math.inf else 1)
             loss = loss + self.how.hinge * (geometry.norm(fake - x, 2) - most).clamp_min(0).mean()
         self._descend("generator", loss)
-        return loss.detach(), goal.margin(out.detach() if answer is None else answer) < 0
+        return loss.detach(), goal.margin(out[:n].detach() if answer is None else answer) < 0
 
     def propose(self, x: Batch, random: Random) -> Delta:
         """The generator's perturbations of these images; one for all where it makes a universal one."""
