@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from known import Affine, inputs, mlp
-from sparring import L2, InputError, Linf
+from sparring import L1, L2, InputError, Linf
 from sparring.attacks import BIM, FGSM, PGD
 from sparring.defend import AWP, EAT, FreeAT, MeanTeacher, Risk, UniversalAT
 
@@ -68,6 +68,18 @@ def test_one_universal_perturbation_climbs_the_mean_loss_of_every_batch():
     towards = (model.weight[0] - model.weight[1]).detach().sign().reshape(1, 2, 3, 4)
     torch.testing.assert_close(risk.state()["delta"], 0.05 * towards)
     torch.testing.assert_close(risk(model, x, y), F.cross_entropy(model(x + 0.05 * towards), y))
+
+
+@pytest.mark.parametrize("space", [Linf(0.1), L2(0.5), L1(1.0)])
+def test_a_universal_perturbation_lets_be_what_the_model_does_not_see(space):
+    model = Affine(classes=2)
+    model.weight.data[:, :12] = 0
+    risk = UniversalAT(space).begin(model)
+    for _ in range(2):
+        risk.backward(model, inputs(8), torch.ones(8, dtype=torch.long), 0)
+    delta = risk.state()["delta"].flatten()
+    assert (delta[:12] == 0).all()
+    assert 0 < delta.norm(p=space.p) <= space.eps * (1 + 1e-6)
 
 
 def test_each_attack_is_drawn_as_often_as_it_breaks_the_model():

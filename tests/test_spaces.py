@@ -122,6 +122,18 @@ def test_the_box_may_differ_from_feature_to_feature_and_from_sample_to_sample():
 
 
 @each_ball
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_box_without_an_end_is_like_one_that_ends_far_away(space, tensors):
+    x, v = points(8)
+    v[:, :, ::2] = 0  # where nothing moves, an infinite way is open too
+    made = torch.tensor if tensors else float
+    free, wide = (space(EPS[space], box=(made(-end), made(end))).bind(x) for end in (math.inf, 1e9))
+    assert torch.equal(free.project(x, v), wide.project(x, v))
+    assert torch.equal(free.steepest(x, v, v), wide.steepest(x, v, v))
+    assert free.project(x, v).isfinite().all()
+
+
+@each_ball
 def test_spaces_are_equal_when_their_settings_are(space):
     assert space(3.0) == space(3.0)
     assert hash(space(3.0)) == hash(space(3.0))

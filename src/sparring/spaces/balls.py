@@ -15,6 +15,8 @@ from sparring.spaces.base import SLACK, Space
 from sparring.types import Batch, Delta, Flat, Mask, PerSample, rows
 
 B = TypeVar("B", bound="Ball")
+FAR = 1e18
+"""Where a box without an end ends for what is computed: a sign of 0 times infinity is no number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +127,11 @@ class Ball(Space):
         return eps if isinstance(eps, Tensor) else x.new_full((len(x),), eps)
 
     def _bounds(self, x: Batch) -> tuple[Delta, Delta]:
-        """What the box leaves of each change: low ≤ 0 ≤ high, for inputs inside it."""
-        return self.box[0] - x, self.box[1] - x
+        """What the box leaves of each change: low ≤ 0 ≤ high, for inputs inside it. Both are finite."""
+        low, high = (
+            bound.clamp(-FAR, FAR) if isinstance(bound, Tensor) else min(max(bound, -FAR), FAR) for bound in self.box
+        )
+        return low - x, high - x
 
     def _parts(self) -> tuple[float | Tensor | None, ...]:
         return (self.eps, *self.box)
