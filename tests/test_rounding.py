@@ -41,6 +41,57 @@ def test_what_half_precision_answers_lies_within_what_rounding_is_allowed(make, 
     assert (high - low).max() < 2000 * unit
 
 
+class Does(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return self.what(x.reshape(len(x), 4, 6, 6)).flatten(1)
+
+
+def drifted() -> nn.Module:
+    """Statistics that the bias takes back."""
+    layer = nn.BatchNorm2d(4).eval().requires_grad_(False)
+    layer.running_mean.fill_(1000.3)
+    layer.bias.data.fill_(1000.3)
+    return layer
+
+
+STEPS = {
+    "gelu": F.gelu,
+    "gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "clamp": lambda x: x.clamp(-0.1, 0.3),
+    "hardtanh": lambda x: F.hardtanh(x, -0.7, 0.7),
+    "batch normalisation": drifted(),
+    "layer normalisation": nn.LayerNorm((4, 6, 6)).requires_grad_(False),
+    "normalisation of few": nn.LayerNorm(6).requires_grad_(False),
+    "group normalisation": nn.GroupNorm(2, 4).requires_grad_(False),
+    "softmax": lambda x: x.softmax(2),
+    "softmax of far scores": lambda x: (20 * x).softmax(-1),
+    "mean": lambda x: x.mean((2, 3)),
+    "cumsum": lambda x: x.cumsum(2),
+    "average pooling": lambda x: F.avg_pool2d(x, 3, stride=1),
+    "adaptive pooling": lambda x: F.adaptive_avg_pool2d(x, 4),
+    "matmul": lambda x: x @ x.transpose(-2, -1),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+}
+
+
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+@pytest.mark.parametrize("name", STEPS)
+def test_no_step_of_a_model_errs_by_more_than_what_rounding_is_allowed(name, shift):
+    x = 4 * torch.randn(64, 144, generator=torch.Generator().manual_seed(0)) + shift
+    x[:, ::2] -= 2 * shift  # what is summed may cancel
+    tape = trace(Does(STEPS[name]), x).to(torch.float64)
+    point = around(x.double(), torch.zeros(len(x), dtype=torch.double), math.inf, (-1e3, 1e3))
+    low, high = hold(tape, point, linear=False, unit=2.0**-24).ends[tape.last]
+    said = Does(STEPS[name])(x).double()
+    assert ((said >= low) & (said <= high)).all()
+    assert shift or (said != (low + high) / 2).any()
+    assert (high - low).max() < 1e-2 * said.abs().max()
+
+
 def test_the_slope_of_a_leaky_unit_is_rounded_too():
     x = -torch.linspace(0.1, 1, 200).reshape(-1, 1)
     tape = trace(nn.LeakyReLU(0.3), x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparring.bounds.curves import curve_interval
-from sparring.bounds.names import FACTORS, IDENTITIES, KINKED, MAXIMA, SHAPES, SMOOTH, SUMS
+from sparring.bounds.names import FACTORS, IDENTITIES, KINKED, MAXIMA, SHAPES, SMOOTH, SUMS, along, scale
 from sparring.bounds.tape import Ref, Step, Tape
 from sparring.errors import ModelError
 
@@ -35,7 +35,6 @@ def affine(step: Step) -> bool:
         step.name in SHAPES
         or step.name in IDENTITIES
         or step.name in SUMS
-        or step.name == "channelwise"
         or step.name == "batch_norm"
         or (step.name in FACTORS and len(_refs(step)) == 1 and not (step.name == "div" and _fixed_above(step)))
     )
@@ -60,8 +59,8 @@ def interval(step: Step, inputs: Sequence[Interval]) -> Interval:
 def reach(step: Step, spreads: list[Tensor]) -> Tensor:
     """How far an affine step's outcome can be from its middle: |A| times the inputs' half widths."""
     if step.name == "batch_norm":
-        _, scale, shift = step.args
-        return step.function(spreads[0], scale.abs(), torch.zeros_like(shift))
+        _, _, var, weight, _, eps = step.args
+        return along(scale(var, weight, eps).abs(), spreads[0]) * spreads[0]
     if step.name in SUMS:
         reach = spreads[0] if len(spreads) == 1 else spreads[0] + spreads[1]
         factor = step.kwargs.get("alpha", 1)
@@ -129,8 +128,12 @@ def matmul_interval(left: Interval, right: Interval) -> Interval:
 
 def _softmax(step: Step, inputs: Sequence[Interval]) -> Interval:
     """Each probability is least where its own score is low and all others are high."""
-    named = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else -1)
-    return softmax_interval(*inputs[0], int(named))
+    return softmax_interval(*inputs[0], axis(step))
+
+
+def axis(step: Step) -> int:
+    """The axis that a step was told; the last one where it was told none."""
+    return int(step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else -1))
 
 
 def softmax_interval(low: Tensor, high: Tensor, dim: int) -> Interval:
@@ -172,17 +175,16 @@ def _normalised(groups: Callable[[Step, Tensor], Tensor]) -> Callable[[Step, Seq
     def bound(step: Step, inputs: Sequence[Interval]) -> Interval:
         low, high = (groups(step, end) for end in inputs[0])
         size = low.shape[-1]
-        weight, bias, _ = _norm_settings(step)
+        weight, bias, _ = norm_settings(step)
         down, up, small, large = deviation(step, low, high)
         limit = (size - 1) ** 0.5  # no value is further than this many deviations from its group's mean
         down = torch.where(down < 0, down / small, down / large).clamp(min=-limit).reshape(step.shape)
         up = torch.where(up > 0, up / small, up / large).clamp(max=limit).reshape(step.shape)
         if weight is not None:
-            axes = (1, -1, *[1] * (len(step.shape) - 2)) if step.name == "group_norm" else tuple(weight.shape)
-            scaled = torch.stack([down * weight.reshape(axes), up * weight.reshape(axes)])
+            scaled = torch.stack([down * weight, up * weight])
             down, up = scaled.amin(0), scaled.amax(0)
             if bias is not None:
-                down, up = down + bias.reshape(axes), up + bias.reshape(axes)
+                down, up = down + bias, up + bias
         return down, up
 
     return bound
@@ -190,7 +192,7 @@ def _normalised(groups: Callable[[Step, Tensor], Tensor]) -> Callable[[Step, Seq
 
 def deviation(step: Step, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of groups (their values on the last axis): both ends of the centred values, and of their deviation."""
-    share, eps = 1 - 1 / low.shape[-1], _norm_settings(step)[2]
+    share, eps = 1 - 1 / low.shape[-1], norm_settings(step)[2]
     down = share * low - (high.sum(-1, keepdim=True) - high) / low.shape[-1]
     up = share * high - (low.sum(-1, keepdim=True) - low) / low.shape[-1]
     least = torch.where((down <= 0) & (up >= 0), 0.0, torch.minimum(down.abs(), up.abs())).square()
@@ -199,10 +201,13 @@ def deviation(step: Step, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Te
     return down, up, small, large
 
 
-def _norm_settings(step: Step) -> tuple[Tensor | None, Tensor | None, float]:
+def norm_settings(step: Step) -> tuple[Tensor | None, Tensor | None, float]:
+    """Weight and bias, in the shape that goes with the step's values, and what is added to the variance."""
     given = dict(zip(("input", "shape", "weight", "bias", "eps"), step.args, strict=False)) | dict(step.kwargs)
-    eps = given.get("eps", 1e-5)
-    return given.get("weight"), given.get("bias"), eps
+    axes = (1, -1, *[1] * (len(step.shape) - 2)) if step.name == "group_norm" else None
+    found = (given.get(name) for name in ("weight", "bias"))
+    weight, bias = (None if one is None else one.reshape(axes or one.shape) for one in found)
+    return weight, bias, given.get("eps", 1e-5)
 
 
 def _layer_groups(step: Step, end: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sparring.bounds.intervals import NORMS, Interval, deviation
+from sparring.bounds.intervals import NORMS, Interval, axis, deviation, norm_settings
 from sparring.bounds.tape import Step
 
 WIDE = 1e6
@@ -30,7 +30,7 @@ def through(step: Step, weight: Tensor, before: Sequence[Interval], out: Interva
         return _multiplied(weight, before, torch.matmul, _spread_matmul)
     if step.name == "mul" and len(before) == 2 and shapes[0] == shapes[1]:
         return _multiplied(weight, before, torch.mul, lambda one, a, b: (one * b, one * a))
-    if step.name == "softmax" and _dim(step) in {-1, len(step.shape) - 1}:
+    if step.name == "softmax" and axis(step) in {-1, len(step.shape) - 1}:
         return _shared(weight, before[0], out)
     if step.name in NORMS:
         return _normal(step, weight, before[0])
@@ -103,7 +103,7 @@ def _normal(step: Step, weight: Tensor, ends: Interval) -> Held:
     """Layer and group normalisation: y = c r with c centred, and r the inverse deviation, apart from it as if it were
     free: |c r - c r̄| ≤ |c| times the half width of r.
     """
-    groups, scale, shift = NORMS[step.name], *_scaling(step)
+    groups, (scale, shift, _) = NORMS[step.name], norm_settings(step)
     low, high = (groups(step, end) for end in ends)
     down, up, small, large = deviation(step, low, high)
     middle, spread = (1 / large + 1 / small) / 2, (1 / small - 1 / large) / 2
@@ -114,17 +114,3 @@ def _normal(step: Step, weight: Tensor, ends: Interval) -> Held:
         offset = offset + weight * shift
     rows = scaled.reshape(len(weight), *low.shape) * middle
     return [(rows - rows.mean(-1, keepdim=True)).reshape(weight.shape)], offset
-
-
-def _scaling(step: Step) -> tuple[Tensor | None, Tensor | None]:
-    """A normalisation's weight and bias, in the shape of its values."""
-    given = dict(zip(("input", "shape", "weight", "bias", "eps"), step.args, strict=False)) | dict(step.kwargs)
-    weight, bias = given.get("weight"), given.get("bias")
-    if step.name == "group_norm":
-        shape = (1, -1, *[1] * (len(step.shape) - 2))
-        weight, bias = (None if one is None else one.reshape(shape) for one in (weight, bias))
-    return weight, bias
-
-
-def _dim(step: Step) -> int:
-    return int(step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else -1))

@@ -134,7 +134,7 @@ def settled(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], Any]:
-    """BatchNorm as a scale and a shift a channel: those of its running statistics, or in training of this batch."""
+    """BatchNorm as a map of each channel, by its running statistics, or in training by those of this batch."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     if "aten" in str(func) or func is torch.batch_norm:
         names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn")
@@ -147,13 +147,20 @@ def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
             F.batch_norm(value.detach(), mean, var, training=True, momentum=given.get("momentum", 0.1), eps=eps)
         axes = [axis for axis in range(value.ndim) if axis != 1]
         mean, var = value.mean(axes), value.var(axes, correction=0)
-    weight, bias = given.get("weight"), given.get("bias")
-    scale = (var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    return channelwise, (x, scale, shift), {}
+    return channelwise, (x, mean, var, given.get("weight"), given.get("bias"), eps), {}
 
 
-def channelwise(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """One scale and one shift a channel (axis 1)."""
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    return x * scale.reshape(shape) + shift.reshape(shape)
+def channelwise(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalised by the statistics of each channel (axis 1), then scaled and shifted."""
+    factor = scale(var, weight, eps)
+    return along(factor, x) * x + along((0 if bias is None else bias) - mean * factor, x)
+
+
+def scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """What each channel is multiplied by."""
+    return (var + eps).rsqrt() * (1 if weight is None else weight)
+
+
+def along(value: Tensor, x: Tensor) -> Tensor:
+    """One value a channel, in the shape that goes with x."""
+    return value.reshape(1, -1, *[1] * (x.ndim - 2))
