@@ -1,9 +1,10 @@
 """How many of the hard images each attack finds: a solver proved that an adversarial example exists for each.
 
-    python benchmarks/hard.py [--unknown]
+    python benchmarks/hard.py [--unknown] [--tries]
 
 The 20 *unsafe* images of mnist_hard_cnn_a_adv (Linf 0.3) and the one of cifar_hard_cnn_a_adv (Linf 2/255), on which
-strong gradient attacks failed; with --unknown also the images of which neither is known. Ours and, where they are
+strong gradient attacks failed; with --unknown also the images of which neither is known. With --tries only what goes
+further from the best point so far is run. Ours and, where they are
 installed, peers in the same run. Needs the shared models (the folder in SPARRING_DATA, or ../shared/data).
 """
 
@@ -12,6 +13,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from autoattack import DATA
@@ -36,6 +39,14 @@ OURS: dict[str, Attack] = {
     "FAB targeted": a.AllTargets(a.FAB(100), 9),
     "Square 5000": a.Square(5000),
     "warm squares 5000": Cascade((a.APGD(40, losses.probability_margin), a.Square(5000, rescale=True, warm=True))),
+}
+FIRST, SQUARES = a.APGD(40, losses.probability_margin), a.Square(5000, rescale=True, warm=True)
+NEARER = partial(a.Annealed, loss=losses.margin, warm_start=True)
+TRIES: dict[str, Attack] = {
+    "squares, 4 classes, squares": Cascade((FIRST, SQUARES, a.AllTargets(NEARER(20), 4), SQUARES)),
+    "squares at 4 classes": Cascade((FIRST, a.AllTargets(SQUARES, 4))),
+    "1,000 squares at 9 classes": Cascade((FIRST, a.AllTargets(replace(SQUARES, queries=1000), 9))),
+    "9 classes of 40, then 100": Cascade((FIRST, a.AllTargets(NEARER(40), 9), NEARER(100))),
 }
 
 
@@ -94,6 +105,7 @@ def peers() -> dict[str, Broken]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unknown", action="store_true")
+    parser.add_argument("--tries", action="store_true")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -102,6 +114,7 @@ def main() -> None:
 
     runs = {"plan standard": plan(standard), "plan thorough": plan(thorough)}
     runs |= {name: ours(attack) for name, attack in OURS.items()} | peers()
+    runs = {name: ours(attack) for name, attack in TRIES.items()} if given.tries else runs
     for images, name in (("mnist_hard_cnn_a_adv", "mnist_cnn_a_adv"), ("cifar_hard_cnn_a_adv", "cifar_cnn_a_adv")):
         held, net = data(images), model(name)
         for kind in ("unsafe", *(("unknown",) if given.unknown else ())):
