@@ -1,6 +1,6 @@
 """Input defences and detectors on the carried digits: what attacks leave that know nothing of them, and what others do.
 
-    python benchmarks/defences.py -n 50
+    python benchmarks/defences.py -n 50 [--bits]
 
 No data is needed. Prints two tables: accuracy of filtered models, and of guarded ones (right, or rejected).
 """
@@ -47,11 +47,10 @@ def percent(kept: torch.Tensor) -> str:
     return f"{100 * kept.float().mean().item():.0f}"
 
 
-def filters(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-    data, kept, space = digits(), linear_schedule(), Linf(0.15)
-    bare = PGD(20, loss=margin)(net, x, y, space).x
-    strong = PGD(20, loss=margin).perturb(net, x, y, space)
-    rows: list[tuple[str, nn.Module, int]] = [
+def filters() -> list[tuple[str, nn.Module, int]]:
+    """A name, the filter, and how many draws are averaged."""
+    data, kept = digits(), linear_schedule()
+    return [
         ("bit depth, 3 bits", BitDepth(3), 1),
         ("JPEG 50", Compressed(50), 1),
         ("median 3 × 3", Median(3), 1),
@@ -65,6 +64,14 @@ def filters(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
             8,
         ),
     ]
+
+
+def judge(net: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float, rows: list[tuple[str, nn.Module, int]]) -> None:
+    """A table of accuracies in per cent."""
+    space = Linf(eps)
+    bare = PGD(20, loss=margin)(net, x, y, space).x
+    strong = PGD(20, loss=margin).perturb(net, x, y, space)
+    print(f"\nLinf {eps}\n")
     print("| filter | clean | bare, just over | bare, all of eps | through the filter | seconds |\n" + "|---" * 6 + "|")
     for name, module, draws in rows:
         whole, begun = filtered(net, module, draws=draws), time.perf_counter()
@@ -112,10 +119,17 @@ def detectors(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=50, help="how many test digits")
-    count = parser.parse_args().n
+    parser.add_argument("--bits", action="store_true", help="reductions of bit depth alone, at two eps")
+    given = parser.parse_args()
+    count = given.n
     data, net = digits(), digit_classifier()
-    filters(net, data.test_x[:count], data.test_y[:count])
-    detectors(net, data.test_x[:count], data.test_y[:count])
+    x, y = data.test_x[:count], data.test_y[:count]
+    if given.bits:
+        for eps in (0.15, 0.2):
+            judge(net, x, y, eps, [(f"bit depth, {bits}", BitDepth(bits), 1) for bits in (1, 2, 3)])
+        return
+    judge(net, x, y, 0.15, filters())
+    detectors(net, x, y)
 
 
 if __name__ == "__main__":
