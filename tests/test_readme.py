@@ -21,7 +21,8 @@ def section(title: str) -> str:
 def test_an_example_runs(example, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = digits()
-    exec(example, {"model": digit_classifier(), "x": data.test_x[:10], "y": data.test_y[:10]})
+    given = {"model": digit_classifier(), "x": data.test_x[:10], "y": data.test_y[:10]}
+    exec(example, given | {"__name__": "__main__"})
 
 
 def test_every_attack_space_and_piece_that_it_names_exists():
