@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sparring.engine import Engine
+from sparring.engine import CACHED, Engine
 from sparring.goals import Untargeted
 from sparring.losses import margin
 from sparring.problem import bind
@@ -61,3 +61,34 @@ def test_a_wide_model_is_asked_in_the_usual_layout():
     model.register_forward_pre_hook(note)
     Engine(model, x := torch.rand(2, 3, 8, 8))(x)
     assert ways == [False]
+
+
+def test_many_rows_are_asked_about_some_at_a_time_where_no_gradient_is_wanted():
+    """More of them leave the cache of a processor; what is said of each is the same."""
+    asked: list[int] = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).eval()
+    model.register_forward_pre_hook(lambda module, given: asked.append(len(given[0])))
+    most = CACHED * torch.get_num_threads()
+    x = torch.rand(3 * most + 5, 3, 2, 2)
+    engine = Engine(model, x)
+    with torch.no_grad():
+        assert torch.allclose(engine(x), model(x), atol=1e-6)
+        assert max(asked[:-1]) <= most
+        assert sum(asked[:-1]) == len(x)
+        assert len(asked) == 5
+    asked.clear()
+    assert engine(x.requires_grad_()).requires_grad
+    assert asked == [len(x)], "one graph, one call"
+    with torch.no_grad():
+        engine.listening("1")(x)
+    assert asked == [len(x)] * 2, "a layer's rows are heard together"
+
+
+def test_an_answer_that_is_no_tensor_is_asked_for_whole():
+    class Pairs(nn.Module):
+        def forward(self, x):
+            return (x, len(x))
+
+    x = torch.rand(2 * CACHED * torch.get_num_threads(), 3)
+    with torch.no_grad():
+        assert Engine(Pairs(), x)(x)[1] == len(x)
