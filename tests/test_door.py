@@ -342,7 +342,10 @@ def test_better_than_guessing_means_that_guessing_would_seldom_do_as_well(n, cla
 
 
 def test_a_model_that_is_none_is_refused():
-    assert refused("timm:resnet18")[1] == "the model is a str; give a callable or a name"
+    assert refused("timm:resnet18")[1] == (
+        "the model is 'timm:resnet18'; give a function from a batch of inputs to its logits, as "
+        "sparring.models.load('timm:resnet18').model is"
+    )
 
 
 def test_looking_leaves_no_trace():

@@ -383,10 +383,53 @@ def test_inputs_with_their_channels_last_are_recognised_where_the_model_refuses_
         model(x)
     y = model(x).argmax(1)
     assert len(PGD(steps=1)(model, x, y, Linf(0.01)).x) == 4
-    with pytest.raises(InputError, match=r"\(4, 6, 7, 3\), which look channels last; give x.permute\(0, 3, 1, 2\)"):
+    with pytest.raises(ModelError, match=r"\(4, 6, 7, 3\): .*channels last, so give x.permute\(0, 3, 1, 2\)"):
         PGD(steps=1)(model, x.permute(0, 2, 3, 1), y, Linf(0.01))
-    with pytest.raises(RuntimeError, match="expected input"):
+    with pytest.raises(ModelError, match=r"refused inputs of shape \(4, 2, 6, 7\): RuntimeError: .*expected input"):
         PGD(steps=1)(model, x[:, :2], y, Linf(0.01))
+
+
+def first_row(x):
+    return mlp()(x)[:1]
+
+
+REFUSED = {
+    "tuple": (lambda x: (mlp()(x), x), "answers with a tuple; return one tensor of logits"),
+    "dict": (lambda x: {"logits": mlp()(x)}, "answers with a dict"),
+    "array": (lambda x: mlp()(x).detach().numpy(), "answers with a ndarray"),
+    "images": (lambda x: x, r"has shape \(8, 2, 3, 4\) for 8 inputs; return one row of logits a sample"),
+    "classes": (lambda x: mlp()(x).argmax(1), "int64 of shape .* return logits, not class numbers"),
+    "one row": (first_row, "answers 8 inputs with 1 rows"),
+    "one output": (lambda x: mlp()(x)[:, :1], r"TwoClasses\(model\)"),
+    "class": (nn.Linear, r"the model is the class Linear; give one of its instances, as in Linear\(…\)"),
+    "shape": (nn.Linear(5, 2), r"refused inputs of shape \(8, 2, 3, 4\): RuntimeError"),
+    "precision": (mlp().double(), r"float64 and the inputs are float32; wrap it: Cast\(model, torch.float64\)"),
+}
+
+
+@pytest.mark.parametrize("how", [PGD(steps=2), PGD(steps=2).perturb, Square(3)], ids=["attack", "perturb", "square"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_judged_is_refused_in_the_words_of_the_door(name, how):
+    model, sentence = REFUSED[name]
+    with pytest.raises(ModelError, match=sentence):
+        how(model, inputs(8), torch.full((8,), 4), Linf(0.1))
+
+
+@pytest.mark.parametrize("how", [PGD(steps=2), PGD(steps=2).perturb], ids=["attack", "perturb"])
+def test_what_is_no_fault_of_the_model_comes_through_as_it_is(how):
+    asked = []
+
+    def falters(x):
+        asked.append(len(x))
+        if len(asked) == 1:
+            raise error
+        return mlp()(x)
+
+    for error in (RuntimeError("once"), torch.OutOfMemoryError("too large"), InputError("of its own")):
+        asked.clear()
+        with pytest.raises(type(error), match=str(error)):
+            how(falters, inputs(8), torch.zeros(8, dtype=torch.long), Linf(0.1))
+        assert len(asked) == (2 if str(error) == "once" else 1)
 
 
 def test_draws_after_a_search_among_some_do_not_tell_who_was_spared_beside():

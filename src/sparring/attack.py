@@ -3,6 +3,7 @@
 The base class that an attack names says what it must see: `GradientAttack`, `ScoreAttack` or `DecisionAttack`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, cast, final
@@ -10,8 +11,10 @@ from typing import Any, cast, final
 import torch
 
 from sparring import losses
-from sparring.engine import Model, refuse_batch_statistics
-from sparring.errors import AccessError, InputError, ModelError
+from sparring.engine import Model, refuse_batch_statistics, refuse_uncallable
+from sparring.errors import AccessError, InputError
+from sparring.goals import ClassGoal
+from sparring.inputs import explained
 from sparring.ledger import Result
 from sparring.problem import Decisions, Gradients, Scores, bind
 from sparring.spaces import Space
@@ -31,6 +34,9 @@ class Attack(ABC):
             if isinstance(count, float) or (isinstance(count, int) and count < 1):
                 wanted = "a whole number" if isinstance(count, float) else "1 or more"
                 raise InputError(f"{type(self).__name__}({name}={count}): {name} must be {wanted}")
+        rate: object = getattr(self, "rate", None)
+        if isinstance(rate, int | float) and not 0 < rate < math.inf:
+            raise InputError(f"{type(self).__name__}(rate={rate}): rate must be above 0")
         loss: object = getattr(self, "loss", None)
         if isinstance(loss, str):
             who = type(self).__name__
@@ -72,8 +78,7 @@ class Attack(ABC):
                 f"{who} needs {need.lower()}, and the threat model grants {granted.lower()}; give it Access.{need}, or "
                 f"choose an attack that makes do with {granted.lower()}"
             )
-        if not callable(model):
-            raise ModelError(f"the model is {model!r}; give a function from a batch of inputs to its logits")
+        refuse_uncallable(model)
         refuse_batch_statistics(model)
         if len(x) == 0:
             return _nothing(x)
@@ -99,8 +104,11 @@ class Attack(ABC):
         It lies in the space exactly; the points on the way to it may leave a ball by a rounding error.
         """
         question = as_threat(threat)
+        refuse_uncallable(model)
         problem = bind(model, x, y, question, seed=seed, ids=ids, retire=False, dense=True, kept=False)
-        return problem.space.apply(problem.x, self.search(cast(Gradients, problem))).detach().to(x.dtype)
+        with explained(model, x, scores=isinstance(problem.goal, ClassGoal)):
+            last = self.search(cast(Gradients, problem))
+        return problem.space.apply(problem.x, last).detach().to(x.dtype)
 
 
 class GradientAttack(Attack):

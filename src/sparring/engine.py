@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
+from sparring.models.asking import uncallable
 from sparring.swift import Confirm, Swift
 from sparring.types import Batch, Delta, Labels, PerSample
 
@@ -141,6 +142,12 @@ def slope(out: Any, value: PerSample, v: Delta, *, again: bool = False) -> Delta
             "scores or decisions, or give it a differentiable surrogate"
         )
     return gradient.contiguous()  # the model may have been asked in another layout
+
+
+def refuse_uncallable(model: object) -> None:
+    """Raise ModelError where something cannot be asked as a model."""
+    if wrong := uncallable(model):
+        raise ModelError(wrong)
 
 
 def refuse_batch_statistics(model: Model) -> None:

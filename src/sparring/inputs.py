@@ -1,22 +1,25 @@
 """What a problem may be posed about: inputs and labels that fit the space, and classes that the model knows."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparring.errors import InputError
+from sparring.errors import InputError, ModelError, SparringError
 from sparring.goals import ClassGoal, Goal
+from sparring.models.asking import ask, diagnosis, starved, untabled
 from sparring.spaces import Space
 from sparring.types import Batch, Labels
 
 
 def refuse_unknown(goal: Goal, out: Any) -> None:
-    """Raise InputError where the goal names a class that the model does not know."""
-    if isinstance(goal, ClassGoal) and isinstance(out, Tensor) and out.ndim == 2 and len(goal.label):
+    """Raise ModelError where the model does not answer with scores, InputError where it has not the goal's class."""
+    if isinstance(goal, ClassGoal) and len(goal.label):
+        if wrong := untabled(out, len(goal.label)):
+            raise ModelError(wrong)
         least, most = (int(bound) for bound in torch.aminmax(goal.label))
         if least < 0 or most >= out.shape[1]:
             raise InputError(
@@ -26,17 +29,22 @@ def refuse_unknown(goal: Goal, out: Any) -> None:
 
 
 @contextmanager
-def explained(x: Batch) -> Generator[None, None, None]:
-    """Where the model meanwhile refuses inputs that look channels last, raise InputError with the remedy."""
+def explained(model: Callable[[Batch], Any], x: Batch, *, scores: bool = True) -> Generator[None, None, None]:
+    """Raise ModelError where something fails meanwhile because the model refuses x, or because of what it answers.
+
+    Only then it is asked again. With `scores` it has to answer with one row of them an input. Whatever else goes wrong
+    comes through as it is, and so does too little memory.
+    """
     try:
         yield
-    except RuntimeError as refusal:
-        if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4) and "channels" in str(refusal):
-            raise InputError(
-                f"the model refused inputs of shape {tuple(x.shape)}, which look channels last; give "
-                f"x.permute(0, 3, 1, 2)"
-            ) from refusal
-        raise
+    except Exception as problem:
+        if isinstance(problem, SparringError) or starved(problem):
+            raise
+        out, refusal = ask(model, x)
+        wrong = diagnosis(model, x, refusal) if refusal is not None else untabled(out, len(x)) if scores else ""
+        if not wrong:
+            raise
+        raise ModelError(wrong) from problem
 
 
 def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:

@@ -97,7 +97,7 @@ class Decisions(Parts):
 
     def look(self) -> None:
         """Ask about the clean input: the first candidate of every search."""
-        with torch.no_grad(), explained(self.x):
+        with torch.no_grad():
             delta = self.space.zeros(self.x)
             out = self._forward(delta, self._engine.own)
             refuse_unknown(self.goal, out)
@@ -291,5 +291,6 @@ def bind(
     kept = kept or threat.queries is not None
     problem = kinds[threat.access](Engine(model, x), ledger, random, dense=dense, sent=sent, kept=kept)
     if retire:
-        problem.look()
+        with explained(model, given, scores=isinstance(problem.goal, ClassGoal)):
+            problem.look()
     return problem

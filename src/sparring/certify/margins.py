@@ -14,8 +14,9 @@ from sparring.data import load_data
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted, Untargeted
 from sparring.guest import frozen
-from sparring.inputs import check
+from sparring.inputs import check, explained
 from sparring.models import Model
+from sparring.models.asking import uncallable, untabled
 from sparring.spaces import L1, L2, Ball, Linf, Space
 from sparring.threat import ThreatModel, as_threat
 from sparring.types import Batch, Labels, Logits, Mask, PerSample
@@ -62,6 +63,8 @@ def certify(
     """
     if method not in get_args(Method):
         raise InputError(f"unknown method {method!r}; known are {', '.join(get_args(Method))}")
+    if wrong := uncallable(model):
+        raise ModelError(wrong)
     threat = as_threat(threat)
     space = _ball(threat)
     x, y = check(*_pair(data), space)
@@ -103,7 +106,10 @@ def _batch(
 ) -> Certificate:
     """One batch: every stage in turn, on those samples that are right and still open."""
     with torch.no_grad():
-        logits = model(x)
+        with explained(model, x):
+            logits = model(x)
+            if wrong := untabled(logits, len(x)):
+                raise ModelError(wrong)
         bad = int((~logits.isfinite()).any(1).sum())
         if bad:
             raise ModelError(

@@ -19,6 +19,7 @@ from sparring.evaluation.rows import ATTACK, CLEAN, CONFIRM, CURVE, Rows
 from sparring.evaluation.study import Ids, Key, Places, Study
 from sparring.goals import Untargeted
 from sparring.ledger import Result
+from sparring.models.asking import starved
 from sparring.spaces import Ball
 from sparring.threat import ThreatModel
 from sparring.world import World
@@ -85,7 +86,7 @@ def _stage(study: Study, key: Key, batch: int, world: World, clock: Clock) -> in
         try:
             done = work(at)
         except RuntimeError as error:
-            if not _starved(error):
+            if not starved(error):
                 raise
             if len(at) == 1:
                 raise ModelError(f"{study.device} has not enough memory for one sample; use another device") from error
@@ -101,11 +102,6 @@ def _stage(study: Study, key: Key, batch: int, world: World, clock: Clock) -> in
         fell = ~rows["right"] | rows["success"] if stage in (CLEAN, ATTACK) else np.zeros(0)
         clock.advance(len(at), int(fell.sum()))
     return batch
-
-
-def _starved(error: RuntimeError) -> bool:
-    """Whether a device had too little memory; the CPU's allocator has no error of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _work(study: Study, key: Key) -> Work:

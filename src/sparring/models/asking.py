@@ -31,7 +31,7 @@ def diagnosis(model: Model, x: Tensor, problem: Exception) -> str:
     if isinstance(problem, SparringError):
         return str(problem)
     refused = f"the model refused inputs of shape {tuple(x.shape)}: {said(problem)}"
-    if isinstance(problem, torch.OutOfMemoryError):
+    if starved(problem):
         return f"the model ran out of memory on {len(x)} inputs; lower the batch size"
     if isinstance(model, nn.Module):
         places = {held.device for held in chain(model.parameters(), model.buffers())}
@@ -44,6 +44,43 @@ def diagnosis(model: Model, x: Tensor, problem: Exception) -> str:
     if x.ndim == 4 and x.shape[-1] in (1, 3, 4) and ask(model, x.movedim(-1, 1))[1] is None:
         return f"{refused}; the inputs are channels last, so give x.permute(0, 3, 1, 2)"
     return refused
+
+
+def starved(problem: BaseException) -> bool:
+    """Whether a device had too little memory; only torch's own allocator of GPUs has an error for it."""
+    words = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
+    return isinstance(problem, torch.OutOfMemoryError) or (
+        isinstance(problem, RuntimeError) and any(one in str(problem) for one in words)
+    )
+
+
+def untabled(out: Any, count: int) -> str:
+    """Why an answer to so many inputs is no table of float scores, samples × classes; empty where it is one."""
+    if not isinstance(out, Tensor):
+        kind = type(out).__name__
+        if isinstance(getattr(out, "logits", None), Tensor):
+            return f"the model answers with a {kind}; wrap it: OnlyLogits(model)"
+        return f"the model answers with a {kind}; return one tensor of logits, samples × classes"
+    shape = tuple(out.shape)
+    if not out.is_floating_point():
+        return f"the model answers with {type_name(out.dtype)} of shape {shape}; return logits, not class numbers"
+    if shape in ((count,), (count, 1)):
+        first = "take its sigmoid away and " if bool(((out >= 0) & (out <= 1)).all()) else ""
+        return f"the model has one output a sample; {first}wrap it as two logits: TwoClasses(model)"
+    if len(shape) != 2:
+        return f"the model's output has shape {shape} for {count} inputs; return one row of logits a sample"
+    if shape[0] != count:
+        return f"the model answers {count} inputs with {shape[0]} rows; return one row of logits a sample"
+    return "" if shape[1] else "the model's output has no classes; return one logit a class"
+
+
+def uncallable(model: Any) -> str:
+    """Why something cannot be asked as a model; empty where it can."""
+    if isinstance(model, type):
+        return f"the model is the class {model.__name__}; give one of its instances, as in {model.__name__}(…)"
+    named = f", as sparring.models.load({model!r}).model is" if isinstance(model, str) else ""
+    wanted = f"give a function from a batch of inputs to its logits{named}"
+    return "" if callable(model) else f"the model is {repr(model)[:60]}; {wanted}"
 
 
 def _types(model: nn.Module) -> set[torch.dtype]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
-from sparring.models.asking import ask, diagnosis, gap, tolerance, type_name
+from sparring.models.asking import ask, diagnosis, gap, tolerance, type_name, uncallable, untabled
 from sparring.models.factory import said
 from sparring.models.wrap import Averaged, Model
 
@@ -121,8 +121,8 @@ def _inside(x: Tensor, box: Box) -> Finding:
 
 def _mode(model: Any) -> Iterator[Finding]:
     """Whether no layer is in training mode. Dropout may be inside Averaged, which is how it is meant to be attacked."""
-    if not callable(model):
-        yield Finding("evaluation mode", False, f"the model is a {type(model).__name__}; give a callable or a name")
+    if wrong := uncallable(model):
+        yield Finding("evaluation mode", False, wrong)
         return
     if not isinstance(model, nn.Module):
         yield Finding("evaluation mode", True, "the model is a plain callable, which has no mode")
@@ -172,28 +172,12 @@ def _outputs(out: Any, y: Tensor) -> Iterator[Finding]:
 
 def _shape(out: Any, count: int) -> Finding:
     """Whether the answer is a table of float scores, samples × classes."""
-    name = "outputs are a table"
-    if not isinstance(out, Tensor):
-        kind = type(out).__name__
-        if isinstance(getattr(out, "logits", None), Tensor):
-            return Finding(name, False, f"the model answers with a {kind}; wrap it: OnlyLogits(model)")
-        return Finding(name, False, f"the model answers with a {kind}; return one tensor of logits, samples × classes")
-    shape = tuple(out.shape)
-    if not out.is_floating_point():
-        text = f"the model answers with {type_name(out.dtype)} of shape {shape}; return logits, not class numbers"
-    elif shape in ((count,), (count, 1)):
-        certain = bool(((out >= 0) & (out <= 1)).all())
-        first = "take its sigmoid away and " if certain else ""
-        text = f"the model has one output a sample; {first}wrap it as two logits: TwoClasses(model)"
-    elif len(shape) != 2:
-        text = f"the model's output has shape {shape} for {count} inputs; return one row of logits a sample"
-    elif shape[0] != count:
-        text = f"the model answers {count} inputs with {shape[0]} rows; return one row of logits a sample"
-    elif shape[1] == 0:
-        text = "the model's output has no classes; return one logit a class"
-    else:
-        return Finding(name, True, f"outputs are {type_name(out.dtype)} scores of {shape[1]} classes")
-    return Finding(name, False, text)
+    wrong = untabled(out, count)
+    return Finding(
+        "outputs are a table",
+        not wrong,
+        wrong or f"outputs are {type_name(out.dtype)} scores of {out.shape[1]} classes",
+    )
 
 
 def _steady(model: Model, x: Tensor, out: Tensor) -> Finding:
