@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from io import StringIO
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from known import Affine, inputs, mlp
-from sparring import L2, InputError, Linf, ModelError
+from sparring import L2, InputError, Linf, ModelError, defend
 from sparring.attack import GradientAttack
 from sparring.attacks import FGSM, PGD
 from sparring.batches import shuffled
@@ -236,10 +236,36 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_rate():
         train(Linear(), fragile(), lambda model, x, y, seed: model(x).sum() * math.nan, rate=0.5)
 
 
-@pytest.mark.parametrize("setting", [{"epochs": 0}, {"batch_size": 0}, {"rate": 0.0}])
+@pytest.mark.parametrize("setting", [{"epochs": 0}, {"batch_size": 0}, {"rate": 0.0}, {"rate": math.nan}])
 def test_settings_that_train_nothing_are_refused(setting: dict[str, int]):
     with pytest.raises(InputError, match="each must be above 0"):
         train(Linear(), fragile(), Standard(), **setting)
+
+
+GIVEN = {"attack": PGD(2), "threat": Linf(0.1), "risk": Trades(PGD(2), Linf(0.1)), "sigma": 0.1, "furthest": 0.1}
+NUMBERS = [
+    (kind, one.name)
+    for kind in (getattr(defend, name) for name in defend.__all__)
+    if isinstance(kind, type) and issubclass(kind, defend.Risk | defend.Augment) and is_dataclass(kind)
+    for one in fields(kind)
+    if one.name in ("sigma", "furthest") or isinstance(one.default, int | float)
+]
+
+
+@pytest.mark.parametrize("value", [-1, math.nan])
+@pytest.mark.parametrize(("kind", "name"), NUMBERS, ids=[f"{kind.__name__}.{name}" for kind, name in NUMBERS])
+def test_a_negative_weight_is_refused_by_name(kind, name, value):
+    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+    given = {need: GIVEN.get(need, Linear()) for need in needed}
+    kind(**given)
+    with pytest.raises(InputError, match=rf"{name}(=| is ){value}|hold is .* and warm "):
+        kind(**given | {name: value})
+
+
+def test_a_rate_that_leads_nowhere_is_refused():
+    for rate in (-1, 0, math.nan):
+        with pytest.raises(InputError, match=rf"PGD\(rate={rate}\): rate must be above 0"):
+            PGD(rate=rate)
 
 
 def test_labels_beyond_the_models_classes_are_refused_before_the_first_step():

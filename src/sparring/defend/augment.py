@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TypeAlias
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor
 
+from sparring.defend.risk import refuse_odd
 from sparring.random import Random
 from sparring.types import Batch, Labels, PerSample, rows
 
@@ -19,6 +20,10 @@ Others: TypeAlias = Callable[[Tensor], tuple[Batch, Labels]]
 
 class Augment(ABC):
     """One change of the images, and of their labels where it mixes them."""
+
+    def __post_init__(self) -> None:
+        if is_dataclass(self):
+            refuse_odd(self)
 
     @abstractmethod
     def __call__(self, x: Batch, y: Labels, random: Random, others: Others) -> tuple[Batch, Labels]: ...

@@ -37,6 +37,7 @@ class IBP(Crafted):
     """How far the climb is; `at` sets it."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         ball(as_threat(self.threat).space, self, Linf, kind="risk")
         scaled(self.threat, 1.0)
         if not 0 <= self.hold < self.warm <= 1:

@@ -91,6 +91,7 @@ class RSLAD(Crafted):
     """The weight of the adversarial input; the clean one has the rest."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         descending(self.attack, cross_entropy, "RSLAD")
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
@@ -121,6 +122,7 @@ class AdaAD(Crafted):
     """The weight of the adversarial input; the clean one has the rest."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         descending(self.attack, cross_entropy, "AdaAD")
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
@@ -158,6 +160,7 @@ class Smoothened(Crafted):
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.shares) < 0 or sum(self.shares) > 1:
             raise InputError(f"the shares are {self.shares}; give two numbers from 0 that add up to at most 1")
 

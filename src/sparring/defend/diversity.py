@@ -115,6 +115,7 @@ class DVERGE(Crafted):
     layers: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         descending(self.attack, cross_entropy, "DVERGE")
         if not self.layers:
             raise InputError("DVERGE distils a layer, and none is named; give names as in model.named_modules()")

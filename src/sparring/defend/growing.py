@@ -29,6 +29,7 @@ class Growing(Around, Crafted):
     warm: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         settings: Any = self.risk
         if "threat" not in {field.name for field in fields(settings)}:
             raise InputError(f"{type(self.risk).__name__} has no threat that could grow; give a risk that has one")

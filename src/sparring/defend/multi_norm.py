@@ -33,6 +33,7 @@ class MultiNorm(Crafted):
     how: Literal["max", "average"] = "max"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.attacks or self.how not in ("max", "average"):
             raise InputError(f"{len(self.attacks)} attacks and how={self.how!r}; give pairs, and 'max' or 'average'")
 
@@ -101,6 +102,7 @@ class EAT(Remembering, Crafted):
     attacks: tuple[Pair, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.attacks:
             raise InputError("there are no attacks; give pairs, as in ((PGD(10), 'linf:8/255'), (PGD(10), 'l1:12'))")
 

@@ -98,6 +98,7 @@ class Trades(Crafted):
     beta: float = 6.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         descending(self.attack, cross_entropy, "TRADES")
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:
@@ -155,6 +156,7 @@ class HAT(Crafted):
     far: float = 2.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         descending(self.attack, cross_entropy, "HAT")
 
     def craft(self, model: nn.Module, x: Batch, y: Labels, seed: int) -> Objective:

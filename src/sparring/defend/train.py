@@ -1,5 +1,6 @@
 """The training loop. It takes a risk, and knows nothing of attacks."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -95,7 +96,7 @@ def train(
         raise InputError(f"decay is {decay:g}; give 0 or more, or None for the optimizer's own")
     if clip is not None and not clip > 0:
         raise InputError(f"clip is {clip:g}; give the longest gradient, above 0, or None for any length")
-    if min(epochs, batch_size, size) < 1 or rate <= 0:
+    if min(epochs, batch_size, size) < 1 or not 0 < rate < math.inf:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
         )

@@ -27,6 +27,7 @@ class EnsembleAdversarial(Crafted):
     sources: tuple[nn.Module, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.sources:
             raise InputError("there are no static models to attack; give sources=(first, second)")
 
