@@ -101,3 +101,21 @@ def test_certificates_of_batches_are_joined_in_order_and_show_themselves_in_one_
     assert len(whole) == 3
     assert repr(whole) == "Certificate(2 of 3 certified)"
     assert joined([part(False)]).accuracy == 0
+
+
+REFUSED = {
+    "precision": (
+        lambda: mlp().bfloat16(),
+        r"bfloat16 and the inputs are float32; wrap it: Cast\(model, torch.bfloat16\)",
+    ),
+    "shape": (lambda: nn.Linear(5, 2), r"the model refused inputs of shape \(4, 2, 3, 4\)"),
+    "tuple": (lambda: lambda x: (mlp()(x),), "answers with a tuple; return one tensor of logits"),
+    "class": (lambda: nn.Linear, "the model is the class Linear; give one of its instances"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_without_logits_to_bound_is_refused_in_one_sentence(name):
+    make, sentence = REFUSED[name]
+    with pytest.raises(ModelError, match=sentence):
+        certify(make(), (inputs(4), torch.zeros(4, dtype=torch.long)), Linf(0.1))

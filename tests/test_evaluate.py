@@ -583,6 +583,13 @@ def test_a_run_that_is_killed_ends_with_the_same_rows_when_it_is_run_again(tmp_p
     assert kept.items() <= {file.name: file.stat().st_mtime_ns for file in folder.glob("rows/[!.]*")}.items()
 
 
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(device):
+    x, y = inputs(4), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(InputError, match=f"there is no device '{device}' here; this machine has cpu"):
+        evaluate(lambda x: mlp()(x), (x, y), "linf:0.1", device=device)
+
+
 @pytest.mark.parametrize("cpu", [False, True])
 def test_a_device_out_of_memory_gets_half_as_much_at_a_time(cpu):
     class Small(torch.nn.Module):

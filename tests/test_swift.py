@@ -185,6 +185,11 @@ def test_switches_are_read_and_refused():
     for words, said in (("fast", "'fast' is not"), ("bf16,fp16", "one of bf16 and fp16"), ("", "is not")):
         with pytest.raises(InputError, match=said):
             Speed.of(words)
+    for odd in (None, True, 1):
+        with pytest.raises(InputError, match=f"speed is {odd}; give 'auto', 'off', or switches"):
+            Speed.of(odd)
+    with pytest.raises(InputError, match="one of bf16 and fp16"):
+        Speed(bf16=True, fp16=True)
     with pytest.raises(InputError, match="CUDA"):
         swift(mlp(), inputs(2), Speed.of("graphs"))
 

@@ -40,16 +40,20 @@ class Speed:
     graphs: bool = False
     """Compile, and replay CUDA graphs; for GPUs alone."""
 
+    def __post_init__(self) -> None:
+        if self.bf16 and self.fp16:
+            raise InputError(f"speed is {self.words!r}; give one of bf16 and fp16")
+
     @staticmethod
     def of(words: str) -> "Speed":
         """From "off", "auto", or several of the switches, as in "fold,bf16"; raises InputError where one is unknown."""
+        if not isinstance(words, str):  # pyright: ignore[reportUnnecessaryIsInstance]: users give what they like
+            raise InputError(f"speed is {words!r}; give 'auto', 'off', or switches as in 'fold,bf16'")
         if words in ("off", "auto"):
             return Speed(fold=words == "auto")
         named, known = words.split(","), [one.name for one in fields(Speed)]
         if unknown := [one for one in named if one not in known]:
             raise InputError(f"speed is {words!r}, and {unknown[0]!r} is not auto, off or one of {', '.join(known)}")
-        if "bf16" in named and "fp16" in named:
-            raise InputError(f"speed is {words!r}; give one of bf16 and fp16")
         return Speed(**dict.fromkeys(named, True))
 
     @property

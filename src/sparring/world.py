@@ -1,8 +1,10 @@
-"""Which samples are mine: several processes share one evaluation, and never speak to each other."""
+"""Where the work is done: on which device, and by which of the processes that share it and never speak."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import torch
 
 from sparring.errors import InputError
 from sparring.types import Labels, Mask
@@ -30,3 +32,14 @@ def here(environment: Mapping[str, str] = os.environ) -> World:
     if not (rank.isdecimal() and size.isdecimal()):
         raise InputError(f"RANK is {rank!r} and WORLD_SIZE {size!r}; both must be whole numbers, as torchrun sets them")
     return World(int(rank), int(size))
+
+
+def device_named(wanted: torch.device | str | None) -> torch.device:
+    """The device of that name, or the GPU where there is one; raises InputError where it is not to be had."""
+    try:
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = "cpu and cuda" if torch.cuda.is_available() else "cpu alone"
+        raise InputError(f"there is no device {str(wanted)!r} here; this machine has {known}") from error
+    return device

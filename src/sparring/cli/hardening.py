@@ -20,7 +20,7 @@ from sparring.attacks import PGD
 from sparring.cli.asked import Asked
 from sparring.cli.card import card_of, write_card
 from sparring.cli.ending import SMOOTHING, certificate, method_of
-from sparring.cli.job import clear, device_named, prepare, sized
+from sparring.cli.job import clear, prepare, sized
 from sparring.cli.names import pick, question
 from sparring.cli.recipes import OPTIMIZERS, augments, average, risk, tracker
 from sparring.cli.show import console
@@ -35,7 +35,7 @@ from sparring.folder import Folder
 from sparring.guest import switchable
 from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
-from sparring.world import here
+from sparring.world import device_named, here
 
 HELD_OUT = "held-out.safetensors"
 MOST = 1000

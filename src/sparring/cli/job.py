@@ -35,7 +35,7 @@ from sparring.models.load import load
 from sparring.models.loaded import LoadedModel, Resize
 from sparring.models.memory import FILE
 from sparring.threat import Access, ThreatModel
-from sparring.world import here
+from sparring.world import device_named, here
 
 DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size", "speed"}
 """What a function that describes a run may return: a dictionary with these keys, the first three at least."""
@@ -269,14 +269,3 @@ def _targets(threat: ThreatModel, loaded: LoadedModel, samples: Samples, device:
         out, _ = ask(loaded.model, samples.x[:1].to(device))
         if isinstance(out, torch.Tensor) and out.ndim == 2 and not goal.label < out.shape[1]:
             raise InputError(f"the goal is class {goal.label}, and the model has classes 0 to {out.shape[1] - 1}")
-
-
-def device_named(wanted: str | None) -> torch.device:
-    """The device of that name, or the GPU where there is one; raises InputError where it is not to be had."""
-    try:
-        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        known = "cpu and cuda" if torch.cuda.is_available() else "cpu alone"
-        raise InputError(f"there is no device {wanted!r} here; this machine has {known}") from error
-    return device

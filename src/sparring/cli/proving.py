@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sparring.attacks import PGD
 from sparring.certify import Method, Smoothed, certify
 from sparring.cli.asked import Asked
-from sparring.cli.job import RECORD, Job, device_named, kept, prepare, sized
+from sparring.cli.job import RECORD, Job, kept, prepare, sized
 from sparring.cli.names import pick
 from sparring.cli.show import console
 from sparring.data import Samples, load_data
@@ -28,6 +28,7 @@ from sparring.folder import Folder
 from sparring.models.load import load
 from sparring.spaces import Ball
 from sparring.threat import ThreatModel, as_threat
+from sparring.world import device_named
 
 SMOOTHING = "smoothing"
 PARTS = "certificates"

@@ -38,7 +38,7 @@ from sparring.spaces import Space
 from sparring.swift import Speed, Swift, swift
 from sparring.threat import ThreatModel, as_threat
 from sparring.types import Batch
-from sparring.world import World, here
+from sparring.world import World, device_named, here
 
 FEW = 32
 """How many samples the door looks at."""
@@ -108,7 +108,7 @@ def evaluate(
         raise InputError(f"precision is {precision}; give a share above 0 and below 0.5, such as 0.01")
     if precision is not None and question.space.eps is None:
         raise InputError("a precision needs a threat with an eps; give one, such as linf:8/255")
-    wanted = Speed.of(speed) if isinstance(speed, str) else speed
+    wanted = speed if isinstance(speed, Speed) else Speed.of(speed)
     with torch.random.fork_rng(devices=[where] if where is not None and where.type == "cuda" else []):
         samples = gather(data)
         model = keeping(model, store)
@@ -223,7 +223,7 @@ def _stages(study: Study) -> dict[str, tuple[float, int]]:
 def _device(model: Model, wanted: torch.device | str | None) -> torch.device | None:
     """Where the model is; for a model without parameters where the user says, or None. Nothing is moved."""
     held = next(iter([*model.parameters(), *model.buffers()]), None) if isinstance(model, nn.Module) else None
-    wish = None if wanted is None else torch.device(wanted)
+    wish = None if wanted is None else device_named(wanted)
     if held is None:
         return wish
     if wish is not None and (wish.type != held.device.type or wish.index not in (None, held.device.index)):
