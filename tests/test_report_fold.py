@@ -1,14 +1,16 @@
 """What a report takes from a verdict: the same numbers, in the same places."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from known import Affine, inputs, mlp
-from sparring import Linf, Targeted, ThreatModel, evaluate
-from sparring.attacks import FAB, PGD
+from sparring import Linf, Targeted, ThreatModel, Transfer, evaluate
+from sparring.attacks import FAB, PGD, TREMBA, Generated, fit_universal
+from sparring.attacks.learned import Residual
 from sparring.errors import StoreError
 from sparring.evaluation import Check
 from sparring.evaluation.report import render, write_report
@@ -60,6 +62,28 @@ def test_a_bounded_verdict_keeps_its_numbers():
     assert view.environment["seed"] == "0"
     assert "plan=plan, seed=0" in view.rerun
     assert view.rerun.startswith("import sparring\nfrom sparring")
+
+
+def test_the_code_of_a_plan_of_fitted_attacks_loads_them_and_makes_the_verdict_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, x = Affine(), inputs(16, spread=0.8)
+    y = model(x).argmax(1)
+    one = fit_universal(model, (x, y), "linf:0.1", epochs=1)
+    network = Residual(tuple(x.shape[1:]), width=2, blocks=1)
+    other = Generated(network, network.build().state_dict())
+    plan = {"one": one, "embedded": TREMBA(other, queries=30), "other": other, "moved": Transfer(model, attack=PGD(3))}
+    verdict = evaluate(model, (x, y), "linf:0.1", plan=plan, curve=False)
+    code = view_of(verdict).rerun
+    assert "# fitted-1.safetensors: what the method save of the fitted attack wrote\n" in code
+    assert "'one': Universal.load('fitted-1.safetensors')" in code
+    assert "'embedded': TREMBA(generator=Generated.load('fitted-2.safetensors'), queries=30" in code
+    assert "# surrogate: your own, as the model and the data are\n" in code
+    one.save("fitted-1.safetensors")
+    other.save("fitted-2.safetensors")
+    names: dict[str, Any] = {"model": model, "data": (x, y), "surrogate": model}
+    exec(code, names)
+    assert names["plan"] == plan
+    assert 0 < names["verdict"].robust_accuracy == verdict.robust_accuracy < 1
 
 
 def test_the_gallery_shows_what_the_model_said_of_what_was_saved():

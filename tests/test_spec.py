@@ -195,7 +195,7 @@ def test_the_code_of_settings_and_their_imports_give_them_back(threat):
 
 @pytest.mark.parametrize("entry", [one for one in TABLE if one.written], ids=str)
 def test_the_code_of_an_attack_gives_it_back_even_where_none_was_chosen(entry):
-    if any(type(one).__name__ in ("Universal", "Generated") for one in spec._nested(entry.attack)):
+    if any(type(one).__name__ in ("Universal", "Generated") for one in spec.nested(entry.attack)):
         pytest.skip("it holds weights, which have no code")
     names: dict[str, object] = {}
     exec("\n".join(spec.imports(entry.attack)), names)

@@ -167,19 +167,30 @@ def _dtype(name: Json) -> torch.dtype:
     return dtype
 
 
-def code(settings: object) -> str:
-    """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset."""
-    text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", repr(settings))
-    given = {name for one in _nested(settings) for name in _chosen(one)}
+Words: TypeAlias = Callable[[object], str | None]
+"""How a part of some settings is written that has no code of its own; None for any other."""
+
+
+def code(settings: object, words: Words = lambda one: None) -> str:
+    """Settings as one would write them: functions and levels by their names, no addresses in memory, nothing unset.
+
+    What has no code of its own, as weights have none, is written in the `words` for it.
+    """
+    parts, text = list(nested(settings, words)), repr(settings)
+    for one in parts:
+        if word := words(one):
+            text = text.replace(repr(one), word)
+    text = re.sub(r"<function (?:[\w.<>]*\.)?(\w+) at 0x[0-9a-fA-F]+>", r"\1", text)
+    given = {name for one in parts for name in _chosen(one)}
     text = re.sub(r", (\w+)=(?:None|inf)\b", lambda found: found[0] if found[1] in given else "", text)
     text = re.sub(r"(?<![\w.'\"])(-?inf|nan)(?![\w'\"])", r"float('\1')", text)
     return re.sub(r"<(\w+\.\w+): \d+>", r"\1", unaddressed(text))
 
 
-def imports(*settings: object) -> list[str]:
+def imports(*settings: object, words: Words = lambda one: None) -> list[str]:
     """The lines that import what `code` names, each from the shortest module that offers it."""
     wanted: dict[str, set[str]] = {}
-    for one in _nested(settings):
+    for one in nested(settings, words):
         if is_dataclass(one) or isinstance(one, FunctionType | Enum):
             kind: Any = one if isinstance(one, FunctionType) else type(one)
             parts = kind.__module__.split(".")
@@ -194,16 +205,18 @@ def imports(*settings: object) -> list[str]:
     return [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(wanted.items())]
 
 
-def _nested(one: object) -> Iterator[object]:
-    """Settings, and all that they are made of."""
+def nested(one: object, words: Words = lambda one: None) -> Iterator[object]:
+    """Settings, and all that they are made of, but for what is inside those that there are words for."""
     yield one
+    if words(one):
+        return
     held: Iterable[Any] = ()
     if isinstance(one, Mapping | list | tuple | set | frozenset):
         held = one.values() if isinstance(one, Mapping) else one
     elif is_dataclass(one):
         held = [getattr(one, field.name) for field in fields(one)]
     for item in held:
-        yield from _nested(item)
+        yield from nested(item, words)
 
 
 def _chosen(one: object) -> list[str]:

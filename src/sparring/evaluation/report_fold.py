@@ -12,6 +12,7 @@ from torch import Tensor
 from sparring import spec
 from sparring.attack import Attack
 from sparring.evaluation import metrics
+from sparring.evaluation.report_code import rerun
 from sparring.evaluation.report_numbers import distance
 from sparring.evaluation.report_view import AttackLine, Check, Curve, Proportion, Question, Sample, View
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE, Rows
@@ -115,7 +116,7 @@ def view_of(verdict: Judged) -> View:
         int(verdict.costs["backwards"]),
         float(verdict.costs["seconds"]),
         {"seed": str(verdict.seed)} | {key: value for key, value in verdict.environment.items() if key != "command"},
-        verdict.environment.get("command", "") or _rerun(verdict),
+        verdict.environment.get("command", "") or rerun(verdict.threat, verdict.plan, verdict.seed),
         None if verdict.certified_accuracy is None else _proportion(round(verdict.certified_accuracy * n), n),
     )
 
@@ -251,13 +252,3 @@ def _name(label: int | None, classes: tuple[str, ...]) -> str:
     if label is None:
         return "unknown"
     return classes[label] if 0 <= label < len(classes) else f"class {label}"
-
-
-def _rerun(verdict: Judged) -> str:
-    """The code that makes the same verdict again, where no command did."""
-    plan = "\n".join(f"    {name!r}: {spec.code(attack)}," for name, attack in verdict.plan.items())
-    needed = "\n".join(["import sparring", *spec.imports(verdict.threat, verdict.plan)])
-    return (
-        f"{needed}\n\nthreat = {spec.code(verdict.threat)}\nplan = {{\n{plan}\n}}\n"
-        f"verdict = sparring.evaluate(model, data, threat, plan=plan, seed={verdict.seed})"
-    )
