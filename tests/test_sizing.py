@@ -6,7 +6,7 @@ from torch import nn
 
 from known import inputs, mlp
 from sparring.evaluation import evaluate
-from sparring.evaluation.sizing import COPIES, MOST, available, fitting
+from sparring.evaluation.sizing import COPIES, MOST, available, fitting, in_parts
 
 
 def test_a_batch_is_as_large_as_half_of_the_memory_holds():
@@ -31,6 +31,25 @@ def test_a_model_without_gradients_or_of_few_rows_gets_the_usual_size():
 
     assert fitting(Stubborn(), inputs(4)) == MOST["cpu"]
     assert fitting(mlp(), inputs(1)) == MOST["cpu"]
+
+
+def test_where_memory_runs_out_rows_are_asked_about_in_parts_and_each_once():
+    def ask(rows):
+        asked.append(rows)
+        if rows.stop - rows.start > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return values[rows]
+
+    values = torch.arange(23)
+    for room in (1, 5, 23, 100):
+        asked: list[slice] = []
+        assert torch.equal(in_parts(ask, 23), values)
+        assert len([one for one in asked if one.stop - one.start <= room]) <= -(-23 // max(1, min(23, room) / 2))
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(ask, 4)
+    with pytest.raises(RuntimeError, match="another"):
+        in_parts(lambda rows: (_ for _ in ()).throw(RuntimeError("another")), 4)
 
 
 def test_memory_is_known_here():

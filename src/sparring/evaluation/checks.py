@@ -16,6 +16,7 @@ from sparring.evaluation.copies import believed
 from sparring.evaluation.defences import attacked_through
 from sparring.evaluation.metrics import Tally, spread
 from sparring.evaluation.rows import CONFIRM, CURVE
+from sparring.evaluation.sizing import in_parts
 from sparring.evaluation.study import Ids, Study
 from sparring.evaluation.verdict import Check
 from sparring.goals import ClassGoal
@@ -141,13 +142,19 @@ def _gradients(study: Study, ids: Ids) -> Check:
     advice = f"differentiate through what cuts them off (a surrogate backward), or use {_search(study)}"
     if study.threat.access < Access.GRADIENTS:
         return Check(name, None, "the attacker sees no gradients")
-    x, y, threat = study.batch(study.places(ids))
-    p = bind(study.model, x, y, threat, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM, retire=False)
-    assert isinstance(p, Gradients)
-    delta = p.space.zeros(p.x) if threat.space.eps is None else p.space.draw(p.x, p.random)
-    try:
+
+    def flatness(rows: slice) -> Tensor:
+        x, y, threat = study.batch(study.places(ids[rows]))
+        which = torch.from_numpy(ids[rows])
+        p = bind(study.model, x, y, threat, seed=study.seed, ids=which, stream=STREAM, retire=False)
+        assert isinstance(p, Gradients)
+        delta = p.space.zeros(p.x) if threat.space.eps is None else p.space.draw(p.x, p.random)
         zero = _zero(p.gradient(delta, margin).gradient)
         flat = _zero(p.gradient(delta, cross_entropy).gradient) if isinstance(p.goal, ClassGoal) else zero
+        return torch.stack([zero, flat], 1)
+
+    try:
+        zero, flat = in_parts(flatness, len(ids)).sum(0).tolist()
     except ModelError as error:
         return Check(name, False, str(error), advice)
     saw = f"the margin's gradient is zero on {zero} of {len(ids)} samples, and that of cross-entropy on {flat}"
@@ -163,15 +170,19 @@ def _steady(study: Study, ids: Ids) -> Check:
     name = "the margin is steady near the inputs"
     if study.threat.space.eps is None:
         return Check(name, None, "the question has no eps to take a tenth of")
-    x, y, threat = study.batch(study.places(ids))
-    space, goal = threat.space.bind(x), threat.goal.bind(y)
-    clean, moved = goal.margin(study.answer(x)), torch.zeros_like(x.flatten(1)[:, 0])
-    for draw in range(TREMORS):
-        random = Random(study.seed, torch.from_numpy(ids), stream=STREAM + 1 + draw, dtype=x.dtype, device=x.device)
-        delta = 0.1 * space.draw(x, random)
-        change = (goal.margin(study.answer(space.apply(x, delta))) - clean).abs() / clean.abs().clamp_min(1e-6)
-        moved = moved + change.clamp_max(1) / TREMORS
-    share = float(moved.median())
+
+    def trembling(rows: slice) -> Tensor:
+        x, y, threat = study.batch(study.places(ids[rows]))
+        space, goal, which = threat.space.bind(x), threat.goal.bind(y), torch.from_numpy(ids[rows])
+        clean, moved = goal.margin(study.answer(x)), torch.zeros_like(x.flatten(1)[:, 0])
+        for draw in range(TREMORS):
+            random = Random(study.seed, which, stream=STREAM + 1 + draw, dtype=x.dtype, device=x.device)
+            delta = 0.1 * space.draw(x, random)
+            change = (goal.margin(study.answer(space.apply(x, delta))) - clean).abs() / clean.abs().clamp_min(1e-6)
+            moved = moved + change.clamp_max(1) / TREMORS
+        return moved
+
+    share = float(in_parts(trembling, len(ids)).median())
     return Check(
         name,
         share <= 0.1,
@@ -181,5 +192,5 @@ def _steady(study: Study, ids: Ids) -> Check:
     )
 
 
-def _zero(gradient: Tensor) -> int:
-    return int((~(gradient.flatten(1).abs().amax(1) > 0)).sum())  # NaN leads nowhere either
+def _zero(gradient: Tensor) -> Tensor:
+    return ~(gradient.flatten(1).abs().amax(1) > 0)  # NaN leads nowhere either

@@ -1,12 +1,14 @@
 """How many samples go into a batch, where nobody said: as many as memory holds, up to where more are no faster."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sparring.models.asking import starved
 from sparring.models.blackbox import BlackBox
 from sparring.problem import Model
 from sparring.types import Batch
@@ -50,6 +52,24 @@ def available(device: torch.device) -> int:
     with suppress(ValueError, OSError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 4 << 30
+
+
+def in_parts(ask: Callable[[slice], Tensor], rows: int) -> Tensor:
+    """What is found of so many rows, asked about at once or, where memory runs out, in parts half as large."""
+    found, done, size = list[Tensor](), 0, rows
+    while done < rows:
+        try:
+            part = ask(slice(done, done + size))
+        except RuntimeError as error:
+            if size == 1 or not starved(error):
+                raise
+            part = None
+        if part is None:  # out of the handler, whose traceback holds on to tensors
+            torch.cuda.empty_cache()
+            size = (size + 1) // 2
+        else:
+            found, done = [*found, part], done + size
+    return torch.cat(found)
 
 
 def _kept(model: Model, x: Batch) -> int:
