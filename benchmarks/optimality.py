@@ -55,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="names of the shared data; none prints the tables of the file")
     parser.add_argument("-n", type=int, default=30, help="how many samples that the model gets right")
+    parser.add_argument("--skip", type=int, default=0, help="how many of those to leave out first; use another --out")
     parser.add_argument("-p", "--norm", action="append", choices=list(NORMS))
     parser.add_argument("-a", "--attack", action="append", help="part of an attack's name; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("optimality.jsonl"))
@@ -64,7 +65,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
     for name in args.models:
-        model, x, y = load(name, args.n)
+        model, x, y = load(name, args.n, args.skip)
         if args.time:
             for p in args.norm or NORMS:
                 timed(name, p, model, x, y, args.time, args.attack or NEAREST[p])
@@ -177,16 +178,16 @@ def optimality(distance: Tensor, best: Tensor) -> float:
     return float(1 - (area - least) / (most - least).clamp_min(1e-12))
 
 
-def load(name: str, n: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """The model in evaluation mode, and the first samples that it gets right."""
+def load(name: str, n: int, skip: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """The model in evaluation mode, and the first samples that it gets right, after so many others of them."""
     sys.path.insert(0, str(DATA))
     from load import data, images, model  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
     net, samples = model(name), data("mnist_test" if "mnist" in name else "cifar10_test")
-    x, y = images(samples)[: 4 * n], samples["y"][: 4 * n].long()
+    x, y = images(samples)[: 4 * (skip + n)], samples["y"][: 4 * (skip + n)].long()
     with torch.no_grad():
         right = net(x).argmax(1) == y
-    return net, x[right][:n], y[right][:n]
+    return net, x[right][skip : skip + n], y[right][skip : skip + n]
 
 
 if __name__ == "__main__":

@@ -293,3 +293,31 @@ def test_an_aim_out_of_reach_is_left_alone_and_costs_no_distance(space, make):
     all_of_them, near = (a.AllTargets(make(60, hope=hope), 3)(model, x, y, space) for hope in (math.inf, 2.0))
     assert near.distance.tolist() == pytest.approx(all_of_them.distance.tolist(), rel=1e-3)
     assert (near.backwards <= all_of_them.backwards - 100).all()
+
+
+def far_and_near():
+    """Three samples of class 0; class 1 lies near, the others so far that no search meets them in the same ball."""
+    slopes, rest = torch.eye(4, 12) * torch.tensor([1.0, 1.0, 0.3, 0.3])[:, None], torch.tensor([0.1, 0, -0.3, -0.3])
+    return lambda x: x @ slopes.T + rest, torch.full((3, 12), 0.5), torch.zeros(3, dtype=torch.long)
+
+
+def test_an_aim_that_never_came_near_is_left_alone_and_costs_no_distance():
+    model, x, y = far_and_near()
+    aims = [a.AllTargets(a.ShrinkingBall(60, outset=None, doubt=doubt), 3) for doubt in (math.inf, 0.12)]
+    whole, short = (aim(model, x, y, Linf()) for aim in aims)
+    assert short.distance.tolist() == pytest.approx(whole.distance.tolist(), rel=1e-6)
+    assert (short.backwards <= whole.backwards - 80).all()
+
+
+@pytest.mark.parametrize(
+    ("late", "space"),
+    [(a.ShrinkingBall(60, gamma=1e-4, behind=1.5), Linf()), (a.ALMA(60, rate=1e-4, behind=1.5), L2())],
+    ids=["shrinking", "alma"],
+)
+def test_a_search_far_behind_the_one_before_it_ends_on_the_way(late, space):
+    model, x, y = far_and_near()
+    near = a.FMN(steps=60)(model, x, y, space)
+    both = a.Cascade((a.FMN(steps=60), late))(model, x, y, space)
+    assert both.distance.tolist() == pytest.approx(near.distance.tolist(), rel=1e-6)
+    assert (both.backwards - near.backwards < 45).all()
+    assert (late(model, x, y, space).backwards == 60).all()

@@ -1,10 +1,12 @@
 """The augmented Lagrangian attack."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from sparring.attack import GradientAttack
+from sparring.attacks.shrinking import found
 from sparring.geometry import clip, norm
 from sparring.losses import Point, dlr
 from sparring.problem import Gradients
@@ -37,6 +39,11 @@ class ALMA(GradientAttack):
     """By how much the penalty grows where it did not."""
     averaged: float = 0.9
     """How much of each running mean a step keeps: the multiplier's, and those of the gradient and its square."""
+    behind: float = math.inf
+    """After two thirds of the steps a sample rests whose shortest point here is this many times as far as its best one.
+
+    For a search after others; not in the paper.
+    """
     final: int = 10
     """How many forwards to spend in the end on the segment from the input to the best point; not in the paper."""
 
@@ -47,7 +54,7 @@ class ALMA(GradientAttack):
         multiplier, penalty, rate, before = one, one, self.rate * one, torch.inf * one
         first_met = torch.full_like(one, self.steps)
         square, pull = torch.ones_like(delta), torch.zeros_like(delta)
-        constraint, best = one, Shortest(delta)
+        constraint, best, known = one, Shortest(delta), found(p)
 
         def loss(at: Point) -> PerSample:
             nonlocal constraint, multiplier
@@ -62,6 +69,8 @@ class ALMA(GradientAttack):
         for t in p.steps(self.steps):
             reply = p.gradient(delta, loss)
             best.keep(delta, p.space.distance(p.x, delta), reply.met)
+            if t == 2 * self.steps // 3:
+                p.rest(best.size > self.behind * known)
             first_met = torch.where(reply.met & (first_met == self.steps), t, first_met)
             if t == 0 and self.first is not None:
                 rate = self._rate(p, reply.gradient, self.first)

@@ -32,7 +32,7 @@ class MinimumNorm(GradientAttack):
     steps: int = 1000
     """How many forwards, and how many backwards, a sample may cost at most, the clean look included.
 
-    It costs less: aims out of reach are left alone, and in L0, L2 and L∞ the last tenth of the steps bought little.
+    It costs less: aims that lead nowhere are left alone, as are samples that other searches brought much nearer.
     """
 
     def __post_init__(self) -> None:
@@ -49,18 +49,19 @@ class MinimumNorm(GradientAttack):
 def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]:
     """The searches that `MinimumNorm` makes in this norm, where there are so many classes to aim at."""
     few = steps - 34  # what clean looks, last looks and the final bisections cost beside the steps
-    some = min(classes, 3)
 
     def share(hundredths: int) -> int:
         return few * hundredths // 100
 
     if isinstance(space, L0):
-        aimed = AllTargets(SigmaZero(share(12) // some), some)
+        aims = min(classes, 3)
+        aimed = AllTargets(SigmaZero(share(12) // aims), aims)
         return PDPGD(share(31)), SigmaZero(share(25)), aimed, Pruning(share(19))
     if isinstance(space, L1):
         return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // classes, hope=2), classes)
     if isinstance(space, L2):
-        aimed = AllTargets(FMN(share(8) // some, hope=2), some)
-        return ShrinkingBall(share(25)), ALMA(share(27), first=0.1), PDGD(share(25)), aimed
-    aimed = AllTargets(ShrinkingBall(share(68) // classes, outset=None, hope=4), classes)
-    return ShrinkingBall(share(25)), aimed
+        far, aims = ShrinkingBall(share(25), behind=1.5), min(classes, 4)
+        aimed = ShrinkingBall(share(23) // aims, outset=None, hope=2, doubt=0.12)
+        return PDGD(share(25)), ALMA(share(27), first=0.1, behind=1.5), far, AllTargets(aimed, aims)
+    aimed = ShrinkingBall(share(68) // classes, outset=None, hope=4, doubt=0.12)
+    return ShrinkingBall(share(25)), AllTargets(aimed, classes)

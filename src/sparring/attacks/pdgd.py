@@ -54,7 +54,7 @@ class PDPGD(GradientAttack):
 
         def loss(at: Point) -> PerSample:
             miss = F.softplus(at.goal.margin(at.out))
-            return miss if self.proximal else share * space.distance(p.x, at.delta) + (1 - share) * miss
+            return miss if self.proximal else (1 - share) * miss
 
         adam, delta = Adam(), space.zeros(p.x)
         state, best = adam.init(delta), Shortest(delta)
@@ -62,8 +62,11 @@ class PDPGD(GradientAttack):
         share = torch.sigmoid(-dual)  # the distance's; the misclassification has the rest
         for t in p.steps(self.steps):
             reply = p.gradient(delta, loss)
-            best.keep(delta, space.distance(p.x, delta), reply.met)
-            step, state = adam.update(reply.gradient, state)
+            size, gradient = space.distance(p.x, delta), reply.gradient
+            best.keep(delta, size, reply.met)
+            if not self.proximal:  # the norm's own gradient, at less cost than through the graph
+                gradient = torch.addcmul(gradient, rows(share / size.clamp_min(TINY), delta), delta)
+            step, state = adam.update(gradient, state)
             rate = self.rate * 0.01 ** (t / self.steps)
             delta = (delta - rate * step).clamp_(low, high)
             if self.proximal:

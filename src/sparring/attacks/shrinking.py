@@ -49,34 +49,53 @@ class ShrinkingBall(GradientAttack):
 
     For an aim at one of many classes, of which most are out of reach; no two points of a ball are 2 radii apart.
     """
+    doubt: float = math.inf
+    """The same after a tenth of the steps, of the nearest that the boundary ever seemed; it falls along a line to 0.
+
+    Who has met the goal in this search goes on. On models whose slopes are honest a twentieth is the rule by then.
+    """
+    behind: float = math.inf
+    """After half of the steps it rests where what this search found is this many times as far as its best point."""
     loss: Loss = margin
 
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, Linf, L2, L1)
         low, high = (bound - p.x for bound in space.box)
         widest = space.distance(p.x, torch.maximum(-low, high))
-        delta, eps, least = self._start(p, space, widest)
-        before, near = delta, eps.isinf()
+        known, (delta, eps, least) = found(p), self._start(p, space, widest)
+        before, near, nearest = delta, eps.isinf(), torch.full_like(widest, torch.inf)
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, self.loss)
-            if t == 0:
+            if t == 0 or self.doubt < math.inf:
                 reach = distance(value, gradient, space.p)
+                nearest = torch.where(met, 0, torch.minimum(nearest, reach))
+                eps = torch.where(near, reach.clamp(1e-3 * widest, 0.5 * widest), eps) if t == 0 else eps
                 if space.eps is None:  # elsewhere the best point need not have met the goal
-                    p.rest(reach > self.hope * least)
-                eps = torch.where(near, reach.clamp(1e-3 * widest, 0.5 * widest), eps)
+                    p.rest(nearest > self._farthest(t) * least)
             size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
+            if t == self.steps // 2:
+                p.rest(least > self.behind * known)
             gamma = cosine(self.gamma, self.last_gamma, t, self.steps)
             grown = eps * (1 + torch.where(least.isinf(), max(self.growth, gamma), gamma))
             eps = torch.where(met, torch.minimum(eps, size) * (1 - gamma), grown)
             eps = torch.minimum(eps, torch.minimum((1 - gamma / 2) * least, widest))
             inside = space.within(eps)
             length = rows(cosine(self.first, self.last, t, self.steps) * eps, delta)
-            step = inside.project(p.x, delta + length * space.steepest(p.x, delta, gradient)) - delta
             share = self.momentum if t else 1.0
-            moved = inside.project(p.x, delta + share * step + (1 - share) * (delta - before))
+            way = space.steepest(p.x, delta, gradient)
+            step = share * length * way
+            if isinstance(space, L1):  # one feature takes all of it: only what the box admits may weigh
+                step = share * (inside.project(p.x, delta + length * way) - delta)
+            moved = inside.project(p.x, delta + step + (1 - share) * (delta - before))
             before, delta = delta, moved
         return delta
+
+    def _farthest(self, t: int) -> float:
+        """How far the boundary may seem to a sample that goes on, in units of its best point's distance."""
+        if t == 0:
+            return self.hope
+        return self.doubt * (1 - t / self.steps) if 10 * t >= self.steps else math.inf
 
     def _start(self, p: Gradients, space: Ball, widest: PerSample) -> tuple[Delta, PerSample, PerSample]:
         """The first point, the radius of the first ball (inf: as the slope says), and the distance to stay below."""
@@ -88,3 +107,9 @@ class ShrinkingBall(GradientAttack):
         eps = (1 - self.gamma) * least
         delta = space.within(torch.minimum(eps, widest)).draw(p.x, p.random)
         return torch.where(rows(size > 0, delta), delta, 1e-3 * delta), eps, least
+
+
+def found(p: Gradients) -> PerSample:
+    """How far each sample's best point is; inf where no search before this one met the goal, or eps bounds it."""
+    size = p.space.distance(p.x, p.best)
+    return torch.where(size > 0, size, torch.inf) if p.space.eps is None else torch.full_like(size, torch.inf)
