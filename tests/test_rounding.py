@@ -140,6 +140,16 @@ def cut(value: torch.Tensor) -> torch.Tensor:
     return (value.detach().view(torch.int32) & -(1 << 13)).view(torch.float32)
 
 
+def test_where_torch_may_round_factors_certificates_allow_for_it(monkeypatch):
+    model, x = mlp(), inputs(8, spread=1.0)
+    leads = list[torch.Tensor]()
+    for precision in ("highest", "high", "medium"):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda said=precision: said)
+        leads.append(certify(model, (x, model(x).argmax(1)), Linf(0.001), method="ibp").margin)
+    assert (leads[0] > leads[1]).all()
+    assert (leads[1] > leads[2]).all()
+
+
 def test_what_tf32_answers_lies_within_what_is_lost_of_each_factor():
     model, x = mlp(), inputs(64, spread=1.0)
     low, high = held(model, x, 2.0**-22, 2.0**-10)

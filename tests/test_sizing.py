@@ -6,7 +6,7 @@ from torch import nn
 
 from known import inputs, mlp
 from sparring.evaluation import evaluate
-from sparring.evaluation.sizing import COPIES, MOST, available, fitting, in_parts
+from sparring.evaluation.sizing import COPIES, MOST, available, fitting, granted, in_parts
 
 
 def test_a_batch_is_as_large_as_half_of_the_memory_holds():
@@ -54,6 +54,14 @@ def test_where_memory_runs_out_rows_are_asked_about_in_parts_and_each_once():
 
 def test_memory_is_known_here():
     assert available(torch.device("cpu")) > 1 << 20
+
+
+def test_a_container_leaves_what_it_has_not_used(tmp_path):
+    assert granted(tmp_path) == float("inf")
+    (tmp_path / "memory.current").write_text("600\n")
+    for limit, left in (("1000\n", 400), ("500\n", 0), ("max\n", float("inf"))):
+        (tmp_path / "memory.max").write_text(limit)
+        assert granted(tmp_path) == left
 
 
 @pytest.mark.parametrize("free", [0, 1 << 40])

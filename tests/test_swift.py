@@ -228,6 +228,23 @@ def test_a_verdict_by_a_copy_is_that_of_the_model(task, tmp_path):
     assert coarse.rows.only("confirm")["success"].all()
 
 
+def test_a_copy_that_misleads_its_search_is_named_by_a_check(task, monkeypatch):
+    """It takes everything for adversarial, so that no gradient of its own leads anywhere."""
+    model, x, y = task
+
+    def liar(x):
+        return -100 * nn.functional.one_hot(model(x).argmax(1), 5).float() + 0 * model(x)
+
+    monkeypatch.setattr("sparring.evaluation.run.swift", lambda model, few, speed: Swift(model, liar))
+    verdict = judged(model, x, y, curve=False)
+    check = next(one for one in verdict.checks if one.name == "the copy that was searched is like the model")
+    assert check.passed is False
+    refused = int(verdict.rows.only("attack")["refused"].sum())
+    assert refused > 0
+    assert check.meaning.startswith(f"the model refused {refused} points")
+    assert "speed='off'" in check.advice
+
+
 def test_coarse_copies_make_another_run_and_folded_ones_the_same(task, tmp_path):
     model, x, y = task
     judged(model, x, y, speed="bf16", store=tmp_path / "run")

@@ -207,9 +207,10 @@ def _goal(threat: ThreatModel) -> Any:
 
 
 def _units(model: Model, x: Tensor) -> tuple[float, float]:
-    """The rounding unit of the model's arithmetic, and what a GPU may round off the factors of products beforehand.
+    """The rounding unit of the model's arithmetic, and what may be rounded off the factors of products beforehand.
 
-    A GPU that may use TF32 drops all but ten bits of each factor, and adds up in float32 but for the last places.
+    A GPU that may use TF32 drops all but ten bits of each factor, and adds up in float32 but for the last places; so
+    does any device where `torch.set_float32_matmul_precision` allows TF32 ("high") or bfloat16 ("medium").
     """
     kinds = (
         {p.dtype for p in model.parameters() if p.is_floating_point()} if isinstance(model, torch.nn.Module) else set()
@@ -220,4 +221,5 @@ def _units(model: Model, x: Tensor) -> tuple[float, float]:
         raise ModelError(f"the model's weights are {unknown.pop()}; bounds know float64, float32, bfloat16 and float16")
     unit = max(UNITS[kind] for kind in kinds)
     tf32 = x.device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
-    return (max(unit, 2.0**-22), 2.0**-10) if tf32 else (unit, 0.0)
+    rough = {"high": 2.0**-10, "medium": 2.0**-7}.get(torch.get_float32_matmul_precision(), 2.0**-10 if tf32 else 0.0)
+    return (max(unit, 2.0**-22), rough) if rough else (unit, 0.0)

@@ -1,5 +1,6 @@
 """How many samples go into a batch, where nobody said: as many as memory holds, up to where more are no faster."""
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -48,10 +49,18 @@ def available(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + reserved
     with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return int(min(free, granted()))
     with suppress(ValueError, OSError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 4 << 30
+
+
+def granted(group: Path = Path("/sys/fs/cgroup")) -> float:
+    """The bytes that a container still leaves its processes; infinite where it sets no limit, or there is none."""
+    with suppress(OSError, ValueError):  # "max" is no number
+        return max(0, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return math.inf
 
 
 def in_parts(ask: Callable[[slice], Tensor], rows: int) -> Tensor:
