@@ -35,8 +35,8 @@ class Attack(ABC):
                 wanted = "a whole number" if isinstance(count, float) else "1 or more"
                 raise InputError(f"{type(self).__name__}({name}={count}): {name} must be {wanted}")
         rate: object = getattr(self, "rate", None)
-        if isinstance(rate, int | float) and not 0 < rate < math.inf:
-            raise InputError(f"{type(self).__name__}(rate={rate}): rate must be above 0")
+        if isinstance(rate, int | float) and not 0 <= rate < math.inf:
+            raise InputError(f"{type(self).__name__}(rate={rate}): rate must be 0 or more")
         loss: object = getattr(self, "loss", None)
         if isinstance(loss, str):
             who = type(self).__name__
