@@ -206,5 +206,5 @@ def test_squares_that_do_not_help_are_given_up_and_those_that_do_go_on():
     ends = Square(160)(falling, x, y, Linf(0.1))
     calls[0] = 0
     goes_on = Square(160, hope=0.01)(falling, x, y, Linf(0.1))
-    assert still.forwards.tolist() == [13] * 3  # the clean input, up to a 16th of the candidates, and the last point
+    assert still.forwards.tolist() == [8] * 3  # the clean input, up to a 32nd of the candidates, and the last point
     assert goes_on.forwards.tolist() == ends.forwards.tolist() == [162] * 3

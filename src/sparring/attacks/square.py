@@ -13,7 +13,7 @@ from torch import Tensor
 from sparring import geometry
 from sparring.attack import ScoreAttack
 from sparring.attacks.hills import tile
-from sparring.losses import Loss, margin
+from sparring.losses import Loss, Point, margin
 from sparring.problem import Scores
 from sparring.spaces import L1, L2, Ball, Linf, ball
 from sparring.types import Delta, rows
@@ -22,6 +22,7 @@ Window: TypeAlias = tuple[int, int]  # height and width
 Change: TypeAlias = Callable[[Tensor, Tensor, Window], Tensor]  # the next candidate, from the best and random numbers
 
 SHRINK = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # candidates after which the squares halve in area
+STIR = 0.003  # the share of its loss that a sample must have lost by the first look, a 32nd of the candidates
 AHEAD = 64  # candidates to draw for at once: a small draw takes as long as a large one
 
 
@@ -44,7 +45,8 @@ class Square(ScoreAttack):
     warm: bool = False  # begin at the best point of the searches before, not at random
     loss: Loss = margin
     beside: int = 1  # candidates asked about in one call, of which the best may be kept; the paper's 1 is a chain
-    hope: float = 0.0  # leave alone whose loss falls by less than this share in a 16th of them, or while they double
+    hope: float = 0.0  # leave alone whose loss falls by less than this share while they double, or at first hardly
+    near: float = 0.0  # … but not who stirs, and is ahead of a line from this share of the clean input's loss to none
 
     def search(self, p: Scores, /) -> Delta:
         if p.copies < self.beside:
@@ -60,14 +62,18 @@ class Square(ScoreAttack):
         candidate, change = (_colours if isinstance(space, Linf) else _hills)(p, space, picture, windows)
         candidate = draws = p.best.reshape(candidate.shape) if self.warm else candidate
         delta, value = torch.zeros_like(candidate), torch.full_like(p.eps, torch.inf)
-        before, given_up, calls = value, torch.zeros_like(value, dtype=torch.bool), -(-self.queries // p.copies)
-        looks = {0, *(max(calls // 16, 1) << k for k in range(5))}
+        start, before, given_up, calls = value, value, torch.zeros_like(p.eps).bool(), -(-self.queries // p.copies)
+        clean = self.loss(Point(torch.zeros_like(p.x), p.clean, p.goal)) if self.hope else value
+        looks = [0, *(max(calls // 32, 1) << k for k in range(6))]
         for t in p.steps(calls):
             found = p.value(candidate.reshape(p.x.shape), self.loss)
             better = (found < value) & ~given_up
             value, delta = p.shared(value.where(~better, found), delta.where(~rows(better, delta), candidate))
             if self.hope and t in looks:
-                given_up, before = given_up | (value > (1 - self.hope) * before), value
+                stirs = (value < (1 - STIR) * start) | (t <= looks[1])
+                stuck = value > (1 - (self.hope if t > looks[1] else STIR)) * before
+                given_up |= stuck & (value > stirs * self.near * (1 - t / calls) * clean)
+                start, before = value if t == 0 else start, before if t == looks[1] else value
                 p.rest(given_up)
             draws = p.random.uniform(AHEAD, 5 + picture.channels) if t % AHEAD == 0 else draws
             age = t * p.copies * 10_000 // self.queries if self.rescale else t * p.copies

@@ -97,9 +97,9 @@ def grows(study: Study, ids: Ids) -> Check:
 def further(study: Study, tally: Tally) -> Check:
     """More of the same, on the samples that came nearest to falling, should find next to nothing."""
     name, standing = "a further search finds no more", tally.ids[tally.standing]
-    attack: Attack = APGD(50, loss=margin)
+    attack: Attack = APGD(30, loss=margin)
     if study.threat.access < attack.access:
-        attack = Square(300)
+        attack = Square(150)
     fits = isinstance(study.threat.space, Linf | L2 | L1) and study.threat.space.eps is not None
     if not fits or study.threat.access < attack.access or not len(standing):
         return Check(name, None, "nothing stands, or no attack of the checks fits this question")
@@ -107,16 +107,13 @@ def further(study: Study, tally: Tally) -> Check:
     rows = study.rows().only(ATTACK)
     kept = rows.where(np.isin(rows["id"], standing))
     np.minimum.at(least, np.searchsorted(standing, kept["id"]), kept["margin"])
-    near, asked, broke = standing[np.argsort(least, kind="stable")[:32]], 0, 0
-    for some in (near[:8], near[8:]):  # where none of the first falls, those that are further off are let be
-        if broke or not asked:
-            broke += int(_break(study, attack, np.sort(some), study.threat).sum())
-            asked += len(some)
+    near = np.sort(standing[np.argsort(least, kind="stable")[:32]])
+    broke = int(_break(study, attack, near, study.threat).sum())
     return Check(
         name,
         broke < max(2.0, 0.005 * int(tally.right.sum())),
-        f"one more search, with other random draws, broke {broke} of the {asked} standing samples that were nearest "
-        f"to falling",
+        f"one more search, with other random draws, broke {broke} of the {len(near)} standing samples that were "
+        f"nearest to falling",
         f"the plan has not finished: use {stronger(study)}more steps and restarts",
     )
 

@@ -1,7 +1,7 @@
 """Which attacks, in which order: a plan is a few lines, each on what the lines before it left."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -32,8 +32,8 @@ Plan: TypeAlias = str | Attack | Mapping[str, Attack] | Sequence[Attack]
 """A plan's name, one attack, several, or several with names of their own."""
 
 
-SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.15)
-"""Squares from the best point so far: thousands where gradients mislead, some two hundred where they do not."""
+SQUARES = Square(3000, p_init=0.3, rescale=True, warm=True, beside=16, hope=0.15, near=0.1)
+"""Squares from the best point so far: thousands where gradients mislead, some hundred where they do not."""
 
 
 def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
@@ -80,8 +80,9 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     A short search on the margin breaks what is easy. A search on probabilities follows; for the samples that it did
     not move, a diversified start, and squares, which need no gradients; and for those that it brought near, the
     likeliest classes one by one, squares from the best point for as long as they help, a long descent from where those
-    end, and, at the boundary, the smallest perturbation. In L1, where starts matter most, six of them. Free threats
-    ask for the smallest perturbation, and run each attack on every sample.
+    end, and, at the boundary, the smallest perturbation and squares from stripes. In L1, where starts matter most,
+    each of the likeliest classes for longer, then four starts, half of them in wider balls first, and eight more at
+    the boundary. Free threats ask for the smallest perturbation, and run each attack on every sample.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -95,22 +96,23 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     if isinstance(space, L1):
-        return {
-            "margin": APGD(20, margin, large_radii=True),
-            "search": Cascade(
-                (
-                    APGD(20, probability_margin, large_radii=True),
-                    Near(restarts(APGD(40, margin, large_radii=True), 6), 0.35),
-                    Near(SQUARES, 0.3),
-                )
-            ),
-        }
+        wide = partial(APGD, large_radii=True)
+        starts = Cascade((wide(40, margin), APGD(40, margin)))
+        further = (
+            Near(Cascade((wide(40, cross_entropy), AllTargets(wide(60, margin), 3))), 0.4),
+            Near(restarts(starts, 2), 0.2),
+            Near(restarts(starts, 4), 0.05),
+            Near(FMN(60), 0.05),
+        )
+        return {"margin": wide(20, margin), "search": Cascade((wide(20, probability_margin), *further))}
     further = (
         Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
-        Near(AllTargets(Annealed(8, margin, warm_start=True), 3), 0.6),
-        Near(SQUARES, 0.5),
+        Near(AllTargets(Annealed(8, margin), 3), 0.6),
+        Near(SQUARES, 0.12),  # apart, for the near go on and the far do not: calls stay full
+        Near(SQUARES, 0.6, beyond=0.12),
         Near(Annealed(60, margin, warm_start=True), 0.15),
         Near(FMN(60), 0.05),
+        Near(replace(SQUARES, warm=False, hope=0.25), 0.25),
     )
     return {"margin": APGD(10, margin), "search": Cascade((APGD(20, probability_margin), *further))}
 
@@ -118,16 +120,21 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
 def quick(threat: ThreatModel) -> dict[str, Attack]:
     """A first impression: some ten gradients a sample, or two hundred queries. Its verdict flatters the model.
 
-    A few steps on probabilities; for the samples that they brought near, a few more at each of the likeliest classes.
+    A few steps on probabilities; for the samples that they brought near, a few more at each of the likeliest classes,
+    and a few hundred squares; in L1, a search from another start.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
         return unseen("quick", threat)
     if space.eps is None:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
-    if isinstance(space, Linf | L2 | L1):
-        first = APGD(6, probability_margin, large_radii=isinstance(space, L1))
-        return {"search": Cascade((first, Near(AllTargets(Annealed(6, margin, warm_start=True), 4), 0.4)))}
+    if isinstance(space, L1):
+        wide = partial(APGD, large_radii=True)
+        further = Near(AllTargets(wide(8, margin), 3), 0.4), Near(wide(30, margin), 0.25), Near(FMN(20), 0.05)
+        return {"search": Cascade((wide(8, probability_margin), *further))}
+    if isinstance(space, Linf | L2):
+        further = Near(AllTargets(Annealed(6, margin), 4), 0.4), Near(replace(SQUARES, queries=480), 0.15)
+        return {"search": Cascade((APGD(6, probability_margin), *further))}
     if isinstance(space, Patch):
         return {"search": PatchSearch(200)}
     return {"pgd": PGD(20, loss=margin)}
