@@ -109,10 +109,10 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
         Near(AllTargets(Annealed(8, margin), 3), 0.6),
         Near(SQUARES, 0.12),  # apart, for the near go on and the far do not: calls stay full
-        Near(SQUARES, 0.6, beyond=0.12),
+        Near(SQUARES, 0.5, beyond=0.12),
         Near(Annealed(60, margin, warm_start=True), 0.15),
         Near(FMN(60), 0.05),
-        Near(replace(SQUARES, warm=False, hope=0.25), 0.25),
+        Near(replace(SQUARES, warm=False, hope=0.25), 0.15),
     )
     return {"margin": APGD(10, margin), "search": Cascade((APGD(20, probability_margin), *further))}
 
@@ -133,7 +133,7 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
         further = Near(AllTargets(wide(8, margin), 3), 0.4), Near(wide(30, margin), 0.25), Near(FMN(20), 0.05)
         return {"search": Cascade((wide(8, probability_margin), *further))}
     if isinstance(space, Linf | L2):
-        further = Near(AllTargets(Annealed(6, margin), 4), 0.4), Near(replace(SQUARES, queries=480), 0.15)
+        further = Near(AllTargets(Annealed(6, margin), 4), 0.4), Near(replace(SQUARES, queries=1500), 0.15)
         return {"search": Cascade((APGD(6, probability_margin), *further))}
     if isinstance(space, Patch):
         return {"search": PatchSearch(200)}
