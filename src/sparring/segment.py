@@ -30,3 +30,9 @@ class Shortest:
             met = p.decide(rows(middle, self.delta) * self.delta)
             short, enough = torch.where(met, short, middle), torch.where(met, middle, enough)
         return rows(enough, self.delta) * self.delta
+
+
+def found(p: Decisions) -> PerSample:
+    """How far each sample's best point is; inf where no search before this one met the goal, or eps bounds it."""
+    size = p.space.distance(p.x, p.best)
+    return torch.where(size > 0, size, torch.inf) if p.space.eps is None else torch.full_like(size, torch.inf)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from sparring.attack import GradientAttack
-from sparring.attacks.shrinking import found
 from sparring.geometry import clip, norm
 from sparring.losses import Point, dlr
 from sparring.problem import Gradients
-from sparring.segment import Shortest
+from sparring.segment import Shortest, found
 from sparring.types import Delta, PerSample, rows
 
 
@@ -80,9 +79,9 @@ class ALMA(GradientAttack):
             if t % self.check == self.check - 1 or t == 0:
                 before = constraint
             fallen = (t - first_met).clamp_min(0) / (self.steps - first_met).clamp_min(1)
-            square = (self.averaged * square).add_(reply.gradient.square().mul_(1 - self.averaged))
-            pull = (self.averaged * pull).add_(reply.gradient / square.sqrt().add_(1e-8))
-            delta = (delta - rows(rate * 0.01**fallen, delta) * pull).clamp_(low, high)
+            square = (self.averaged * square).addcmul_(reply.gradient, reply.gradient, value=1 - self.averaged)
+            pull = (self.averaged * pull).addcdiv_(reply.gradient, square.sqrt().add_(1e-8))
+            delta = torch.addcmul(delta, rows(-rate * 0.01**fallen, delta), pull).clamp_(low, high)
         return best.shortened(p, self.final)
 
     def _rate(self, p: Gradients, gradient: Delta, distance: float) -> PerSample:

@@ -68,7 +68,7 @@ class PDPGD(GradientAttack):
                 gradient = torch.addcmul(gradient, rows(share / size.clamp_min(TINY), delta), delta)
             step, state = adam.update(gradient, state)
             rate = self.rate * 0.01 ** (t / self.steps)
-            delta = (delta - rate * step).clamp_(low, high)
+            delta = torch.sub(delta, step, alpha=rate).clamp_(low, high)
             if self.proximal:
                 metric = (state.second / (1 - adam.b2**state.steps)).sqrt_().add_(adam.eps).div_(rate)
                 largest = rows(metric.flatten(1).amax(1), metric)

@@ -10,6 +10,7 @@ from sparring.directions import cosine
 from sparring.losses import Loss, margin
 from sparring.planes import distance
 from sparring.problem import Gradients
+from sparring.segment import found
 from sparring.spaces import L1, L2, Ball, Linf, ball
 from sparring.types import Delta, PerSample, rows
 
@@ -107,9 +108,3 @@ class ShrinkingBall(GradientAttack):
         eps = (1 - self.gamma) * least
         delta = space.within(torch.minimum(eps, widest)).draw(p.x, p.random)
         return torch.where(rows(size > 0, delta), delta, 1e-3 * delta), eps, least
-
-
-def found(p: Gradients) -> PerSample:
-    """How far each sample's best point is; inf where no search before this one met the goal, or eps bounds it."""
-    size = p.space.distance(p.x, p.best)
-    return torch.where(size > 0, size, torch.inf) if p.space.eps is None else torch.full_like(size, torch.inf)
