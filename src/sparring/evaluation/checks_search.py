@@ -14,11 +14,13 @@ from sparring.errors import InputError
 from sparring.evaluation.metrics import Tally, spread
 from sparring.evaluation.plan import plan_for
 from sparring.evaluation.rows import ATTACK
+from sparring.evaluation.sizing import in_parts
 from sparring.evaluation.study import Ids, Study
 from sparring.evaluation.verdict import Check
 from sparring.losses import margin
 from sparring.spaces import L0, L1, L2, Ball, Linf
 from sparring.threat import Access, ThreatModel
+from sparring.types import Batch, Labels
 
 STREAM = 0xC4EC
 """The checks' own random draws."""
@@ -144,8 +146,7 @@ def _break_at(study: Study, attack: Attack, ids: Ids, radii: list[float | Tensor
     wide = replace(space.at(index.repeat(times)), eps=eps)
     question = replace(study.threat, space=wide, queries=None)
     x, y, which = torch.cat([x] * times), y.repeat(times), torch.from_numpy(ids).repeat(times)
-    found = attack(study.searched, x, y, question, seed=study.seed, ids=which, stream=STREAM).success
-    return found.unflatten(0, (times, -1)).sum(1).tolist()
+    return _success(study, attack, x, y, question, which).unflatten(0, (times, -1)).sum(1).tolist()
 
 
 def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tensor:
@@ -153,4 +154,14 @@ def _break(study: Study, attack: Attack, ids: Ids, threat: ThreatModel) -> Tenso
     places = study.places(ids)
     x, y, _ = study.batch(places)
     question = replace(threat, space=threat.space.at(torch.from_numpy(places)))
-    return attack(study.searched, x, y, question, seed=study.seed, ids=torch.from_numpy(ids), stream=STREAM).success
+    return _success(study, attack, x, y, question, torch.from_numpy(ids))
+
+
+def _success(study: Study, attack: Attack, x: Batch, y: Labels, question: ThreatModel, ids: Labels) -> Tensor:
+    """Which rows the attack breaks; in parts where memory runs out, as the checks know of no batch that fitted."""
+
+    def broken(rows: slice) -> Tensor:
+        few = replace(question, space=question.space.at(torch.arange(len(x))[rows]))
+        return attack(study.searched, x[rows], y[rows], few, seed=study.seed, ids=ids[rows], stream=STREAM).success
+
+    return in_parts(broken, len(x)) if len(x) else y.bool()
