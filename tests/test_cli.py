@@ -31,8 +31,10 @@ from sparring.spaces import L2, Linf
 from sparring.threat import Access, as_threat
 
 NETS = """
+from dataclasses import dataclass
 import torch
 from torch import nn
+from sparring.attack import DecisionAttack
 
 def net():
     torch.manual_seed(0)
@@ -104,6 +106,23 @@ class Breaks(nn.Module):
         if type(self).left < 0:
             raise self.kind
         return self.inner(x)
+
+@dataclass(frozen=True)
+class Own(DecisionAttack):
+    '''Asks so often; fails by itself where that is once.'''
+    asks: int
+    def search(self, p):
+        for _ in range(self.asks):
+            p.observe(p.space.draw(p.x, p.random))
+        if self.asks == 1:
+            raise ValueError("no idea left")
+        return p.space.zeros(p.x)
+
+def own():
+    return dict(model=net(), data=data(), threat="linf:0.05", plan=[Own(1)])
+
+def own_breaks():
+    return dict(model=breaks(), data=data(), threat="linf:0.05", plan=[Own(99)])
 
 class Stopped(Breaks):
     left, kind = 12, KeyboardInterrupt()
@@ -482,6 +501,16 @@ ERRORS = {
         ("evaluate", "nets.py:breaks", *WITH),
         1,
         "nets.py:breaks failed with ValueError: out of",
+    ),
+    "an attack that gives up": (
+        ("evaluate", "nets.py:own", "-q", "--out", "there"),
+        1,
+        r"the attack's search failed at nets.py, line \d+: ValueError: no idea left",
+    ),
+    "an attack whose model gives up": (
+        ("evaluate", "nets.py:own_breaks", "-q", "--out", "there"),
+        1,
+        "the model nets.py:own_breaks failed with ValueError: out of",
     ),
     "no such data": ((*FINE, "--data", "gone.npz"), 2, "there is no data file gone.npz"),
     "broken data": ((*FINE, "--data", "broken.npz"), 2, "broken.npz cannot be read"),

@@ -1,6 +1,6 @@
 """The bench: what it counts, keeps, refuses and hides."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -242,12 +242,30 @@ def test_a_goal_that_names_a_class_the_model_does_not_know_is_refused_in_words()
 def test_settings_that_make_no_search_are_refused():
     with pytest.raises(InputError, match=r"PGD\(steps=2\.5\): steps must be a whole number"):
         PGD(steps=2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match=r"PGD\(steps='10'\): steps must be a whole number"):
+        PGD(steps="10")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="a Cascade of no attacks"):
         Cascade(())
+    with pytest.raises(InputError, match=r"give a tuple of attacks, as in Cascade\(\(PGD\(\), Square\(\)\)\)"):
+        Cascade(PGD())  # pyright: ignore[reportArgumentType]
+    for loss in (torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy):
+        with pytest.raises(InputError, match=r"torch's losses read logits.*give one such as sparring.losses.cross"):
+            PGD(loss=loss)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="the seed is 'a'; give a whole number"):
         PGD(steps=1)(mlp(), inputs(2), torch.zeros(2, dtype=torch.long), Linf(0.1), seed="a")
     with pytest.raises(InputError, match=r"PGD\(steps=0\): steps must be 1 or more"):
         PGD(steps=0)
+
+
+@pytest.mark.parametrize(("returned", "said"), [(None, "a NoneType"), (torch.zeros(2, 3), r"shape \(2, 3\)")])
+def test_a_search_that_returns_no_perturbation_of_the_batch_is_told_so(returned, said):
+    class Stray(DecisionAttack):
+        def search(self, p):
+            return returned
+
+    stray = dataclass(frozen=True)(Stray)()
+    with pytest.raises(InputError, match=rf"the search of Stray returned {said}; return the last delta, of shape "):
+        stray(mlp(), inputs(2), torch.zeros(2, dtype=torch.long), Linf(0.1))
 
 
 def test_a_loss_given_by_name_is_answered_with_where_it_is():

@@ -149,8 +149,8 @@ def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here
     ("words", "said"),
     [
         (("-r", "trads"), "did you mean trades"),
-        (("-r", "awp"), "awp goes around a risk"),
-        (("-r", "mart+trades"), "mart does not go around a risk"),
+        (("-r", "awp"), "awp goes around a risk; write --risk awp+trades"),
+        (("-r", "mart+trades"), "mart does not go around a risk; name it last, or alone: --risk mart"),
         (("-r", "trades", "-s", "beta"), "write it as beta=6"),
         (("-r", "trades", "-s", "gamma=3"), "setting of the risk"),
         (("-r", "ard"), "add --teacher MODEL"),

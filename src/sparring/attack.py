@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast, final
 
 import torch
+from torch import Tensor
 
 from sparring import losses
 from sparring.engine import Model, refuse_batch_statistics, refuse_uncallable
@@ -31,9 +32,9 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         for name in COUNTS & {one.name for one in fields(cast(Any, self))}:
             count = getattr(self, name)
-            if isinstance(count, float) or (isinstance(count, int) and count < 1):
-                wanted = "a whole number" if isinstance(count, float) else "1 or more"
-                raise InputError(f"{type(self).__name__}({name}={count}): {name} must be {wanted}")
+            if isinstance(count, float | str) or (isinstance(count, int) and count < 1):
+                wanted = "1 or more" if isinstance(count, int) else "a whole number"
+                raise InputError(f"{type(self).__name__}({name}={count!r}): {name} must be {wanted}")
         rate: object = getattr(self, "rate", None)
         if isinstance(rate, int | float) and not 0 <= rate < math.inf:
             raise InputError(f"{type(self).__name__}(rate={rate}): rate must be 0 or more")
@@ -42,6 +43,11 @@ class Attack(ABC):
             who = type(self).__name__
             example = loss if loss in vars(losses) else "cross_entropy"
             raise InputError(f"{who}(loss={loss!r}): give the function itself, as in sparring.losses.{example}")
+        if str(getattr(loss, "__module__", "")).startswith("torch.nn"):
+            raise InputError(
+                f"{type(self).__name__}(loss={loss!r}): torch's losses read logits and labels, and an attack's reads a "
+                f"Point and is descended; give one such as sparring.losses.cross_entropy"
+            )
 
     @property
     @abstractmethod
@@ -84,9 +90,19 @@ class Attack(ABC):
             return _nothing(x)
         problem = bind(model, x, y, question, seed=seed, ids=ids, stream=stream, dense=dense)
         last = self.search(cast(Gradients, problem))
+        self._refuse_stray(last, problem)
         problem.wake()
         problem.observe(last)
         return problem.result()
+
+    def _refuse_stray(self, last: object, problem: Decisions) -> None:
+        """Raise InputError where a search, maybe one of the user's own, returned no perturbation of the batch."""
+        wanted = tuple(problem.space.zeros(problem.x).shape)
+        if not isinstance(last, Tensor) or tuple(last.shape) != wanted:
+            seen = f"shape {tuple(last.shape)}" if isinstance(last, Tensor) else f"a {type(last).__name__}"
+            raise InputError(
+                f"the search of {type(self).__name__} returned {seen}; return the last delta, of shape {wanted}"
+            )
 
     @final
     def perturb(
@@ -151,6 +167,9 @@ class Cascade(Attack):
     attacks: tuple[Attack, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.attacks, Attack):  # pyright: ignore[reportUnnecessaryIsInstance]
+            who = type(self.attacks).__name__
+            raise InputError(f"Cascade({who}(…)): give a tuple of attacks, as in Cascade(({who}(), Square()))")
         if not self.attacks:
             raise InputError(
                 "a Cascade of no attacks finds nothing; give at least one, as in Cascade((PGD(), Square()))"

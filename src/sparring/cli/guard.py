@@ -75,6 +75,8 @@ def sentence(error: Exception, model: str = "") -> str:
         return "the memory does not suffice; take a smaller --batch-size, or fewer samples with --limit"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; see to it and run the same command again"
+    if place := own_search(error):
+        return f"the attack's search failed at {place}: {what}"
     if in_user_code(error):
         return f"{f'the model {model}' if model else 'the model'} failed with {what}"
     return f"this should not happen: {what}; run again with --debug, and report what it shows"
@@ -92,11 +94,28 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "(no message)")
 
 
+OURS = Path(__file__).parents[1]
+
+
 def in_user_code(error: Exception) -> bool:
     """Whether the exception passed through the user's own code or a module of torch: whether a model is to blame."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    known = [Path(__file__).parents[1], Path(sysconfig.get_paths()["stdlib"]), Path(sysconfig.get_paths()["purelib"])]
-    return any(
-        file.match("torch/nn/modules/module.py") or not any(file.is_relative_to(place) for place in known)
-        for file in files
-    )
+    return any(file.match("torch/nn/modules/module.py") or _users(file) for file in files)
+
+
+def own_search(error: Exception) -> str:
+    """The line of an attack of the user's own that failed by itself, or "": also where what it asked of a model did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    begun = [place for place, frame in enumerate(frames) if frame.name == "search" and _users(Path(frame.filename))]
+    inside = [Path(frame.filename) for frame in frames[begun[-1] :]] if begun else []
+    asked = next((place for place, file in enumerate(inside) if file.is_relative_to(OURS)), len(inside))
+    if not inside or any(file.match("torch/nn/modules/module.py") or _users(file) for file in inside[asked:]):
+        return ""
+    last = [frame for frame in frames if _users(Path(frame.filename))][-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
+
+
+def _users(file: Path) -> bool:
+    """Whether a file is the user's own: no part of this package, of Python or of what was installed beside it."""
+    known = [OURS, *(Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib"))]
+    return not any(file.is_relative_to(place) for place in known)

@@ -114,8 +114,10 @@ def risk(
     kinds = [known[PRESETS[name][0] if name in PRESETS else name] for name in names]
     for name, kind in zip(names, kinds, strict=True):
         if ("risk" in _needs(kind)) != (name != names[-1]):
+            around = name == names[-1]
+            remedy = f"write --risk {text}+trades, say" if around else f"name it last, or alone: --risk {name}"
             raise InputError(
-                f"--risk {text}: {name} {'goes around' if name == names[-1] else 'does not go around'} a risk"
+                f"--risk {text}: {name} {'goes around' if around else 'does not go around'} a risk; {remedy}"
             )
     needs = {name for kind in kinds for name in _needs(kind)}
     _heeded(text, attack, moves, teacher, {*(needs & {"attack"}), *({"teacher"} if any(map(_models, kinds)) else ())})
