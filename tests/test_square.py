@@ -208,3 +208,15 @@ def test_squares_that_do_not_help_are_given_up_and_those_that_do_go_on():
     goes_on = Square(160, hope=0.01)(falling, x, y, Linf(0.1))
     assert still.forwards.tolist() == [8] * 3  # the clean input, up to a 32nd of the candidates, and the last point
     assert goes_on.forwards.tolist() == ends.forwards.tolist() == [162] * 3
+
+
+@pytest.mark.parametrize(("pace", "near", "asked"), [(0.999, 0.1, 162), (0.999, 0.04, 13), (1.0, 0.1, 13)])
+def test_squares_go_on_near_the_goal_for_whom_they_help_at_all(pace, near, asked):
+    x, y, calls = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.long), [0]
+
+    def close(x):
+        calls[0] += 1
+        return torch.tensor([[1.0 if calls[0] == 1 else 0.05 * pace ** calls[0], 0.0]]).expand(len(x), 2)
+
+    r = Square(160, hope=0.5, near=near)(close, x, y, Linf(0.1))
+    assert r.forwards.tolist() == [asked] * 3
