@@ -510,7 +510,9 @@ def test_success_against_queries_ends_at_what_the_plan_broke():
     assert share[-1] == pytest.approx(1 - v.robust_accuracy / v.clean_accuracy)
 
 
-@pytest.mark.parametrize("plan", ["nonsense", {}, {"clean": attacks.PGD()}, {"a": 3}])
+@pytest.mark.parametrize(
+    "plan", ["nonsense", {}, {"clean": attacks.PGD()}, {"a": 3}, None, 3, attacks.PGD, [attacks.PGD]]
+)
 def test_a_plan_that_is_none_is_refused(plan):
     with pytest.raises(InputError):
         plan_for(plan, as_threat("linf:0.1"))

@@ -57,6 +57,8 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
         return allowed
     if isinstance(plan, Attack):
         plan = (plan,)
+    if not isinstance(plan, Mapping | Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"the plan is {plan!r}; give one of {', '.join(PLANS)}, or attacks, such as [PGD(steps=40)]")
     named = dict(plan) if isinstance(plan, Mapping) else _numbered(plan)
     if not named:
         raise InputError("the plan holds no attack; give at least one")
