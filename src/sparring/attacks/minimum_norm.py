@@ -60,8 +60,9 @@ def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]
     if isinstance(space, L1):
         return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // classes, hope=2), classes)
     if isinstance(space, L2):
-        far, aims = ShrinkingBall(share(25), behind=1.5), min(classes, 4)
-        aimed = ShrinkingBall(share(23) // aims, outset=None, hope=2, doubt=0.12)
-        return PDGD(share(25)), ALMA(share(27), first=0.1, behind=1.5), far, AllTargets(aimed, aims)
+        farther, far = (ShrinkingBall(share(16), outset=outset, behind=1.5) for outset in (0.6, 0.3))
+        aims = min(classes, 4)
+        aimed = ShrinkingBall(share(16) // aims, outset=None, hope=2, doubt=0.12)
+        return PDGD(share(25)), ALMA(share(27), first=0.1, behind=1.5), farther, far, AllTargets(aimed, aims)
     aimed = ShrinkingBall(share(68) // classes, outset=None, hope=4, doubt=0.12)
     return ShrinkingBall(share(25)), AllTargets(aimed, classes)
