@@ -18,7 +18,7 @@ from sparring.threat import Access, ThreatModel
 
 STRONG = {"pgd": attacks.AllTargets(attacks.PGD(20, loss=margin), 4), "square": attacks.Square(100)}
 
-NOTHING = {"nothing": attacks.PGD(1, rate=1e-12, random_start=False)}
+NOTHING = {"nothing": attacks.PGD(1, rate=0.0, random_start=False)}
 """A plan that stays where it is."""
 
 

@@ -11,6 +11,7 @@ from sparring.geometry import TINY, norm, unit
 from sparring.losses import margin
 from sparring.planes import distance
 from sparring.problem import Gradients
+from sparring.segment import found
 from sparring.spaces import L0, ball
 from sparring.types import Delta, rows
 
@@ -50,11 +51,11 @@ class FMN(GradientAttack):
         longest = norm(torch.maximum(-low, high), 2)
         widest = space.distance(p.x, torch.maximum(-low, high))
         delta, eps, least = space.zeros(p.x), torch.ones_like(widest), torch.full_like(widest, torch.inf)
-        stretch, known = torch.ones_like(widest), space.distance(p.x, p.best)
+        stretch, known = torch.ones_like(widest), found(p)
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, margin)
-            if t == 0 and space.eps is None and space.p > 0:  # elsewhere the best point need not have met the goal
-                p.rest((known > 0) & (distance(value, gradient, space.p) > self.hope * known))
+            if t == 0 and space.p > 0:
+                p.rest(distance(value, gradient, space.p) > self.hope * known)
             size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
 
