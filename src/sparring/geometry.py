@@ -58,23 +58,25 @@ def project_linf(v: Delta, eps: Delta, low: Delta, high: Delta) -> Delta:
 def project_l2(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     """Onto the L2 ball and the box.
 
-    The answer is clip(s·v, low, high) for the largest s ≤ 1 that the ball admits. Which features are clipped grows
-    with s, so that solving for s with the clipped set held fixed climbs to the answer from below, and every iterate is
-    feasible. It ends after a handful of rounds; sixteen are enough for images, and stopping short costs exactness
-    only.
+    The answer is clip(s·v, low, high) for the largest s ≤ 1 that the ball admits. Its squared norm is concave in s²,
+    and its slope there is the squared norm of those features of v that are not clipped: Newton's method climbs to the
+    answer from below, and every iterate is feasible. It ends after a handful of rounds; sixteen are enough for images,
+    and stopping short costs exactness only.
     """
-    limit = _limit(v, low, high).clamp_(0, 1e18)
-    size, square, most = v.abs(), v.square(), limit.square()
+    square, close = v.square(), 16 * torch.finfo(v.dtype).eps * eps.square()
     scale = (eps / norm(v, 2).clamp_min(TINY)).clamp_max(1)
     for _ in range(16):
-        free = _positive(limit - scale[:, None] * size)
-        left, spent = torch.linalg.vecdot(square, free), torch.linalg.vecdot(most, 1 - free)
-        longer = ((eps.square() - spent).clamp_min(0) / left.clamp_min(TINY**2)).sqrt().clamp_max(1)
-        longer = torch.maximum(scale, longer)
-        if v.device.type == "cpu" and torch.equal(longer, scale):  # a look is free here and a wait elsewhere
+        longer = scale[:, None] * v
+        u = longer.clamp(low, high)
+        missing = (eps.square() - torch.linalg.vecdot(u, u)).clamp_min(0)
+        wanted = (missing > close) & (scale < 1)
+        if v.device.type == "cpu" and not bool(wanted.any()):  # a look is free here and a wait elsewhere
             break
-        scale = longer
-    return _fit((scale[:, None] * v).clamp(low, high), eps, 2)
+        left = torch.linalg.vecdot(square, longer.eq_(u)).clamp_min(TINY**2)  # of those that are not clipped
+        scale = torch.where(wanted, (scale.square() + missing / left).sqrt().clamp_max(1), scale)
+    else:
+        u = (scale[:, None] * v).clamp(low, high)
+    return _fit(u, eps, 2)
 
 
 def project_l1(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:

@@ -12,7 +12,7 @@ from sparring.planes import distance
 from sparring.problem import Gradients
 from sparring.segment import found
 from sparring.spaces import L1, L2, Ball, Linf, ball
-from sparring.types import Delta, PerSample, rows
+from sparring.types import Delta, Mask, PerSample, rows
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,21 @@ class ShrinkingBall(GradientAttack):
     loss: Loss = margin
 
     def search(self, p: Gradients, /) -> Delta:
+        if math.isinf(self.hope) or p.space.eps is not None:  # there the best point need not have met the goal
+            return self._descend(p)
+        return p.among(self._hopeful(p), self._descend)
+
+    def _hopeful(self, p: Gradients) -> Mask:
+        """Whom the slope, where the search would start, promises a boundary that is not too far."""
         space = ball(p.space, self, Linf, L2, L1)
-        low, high = (bound - p.x for bound in space.box)
-        widest = space.distance(p.x, torch.maximum(-low, high))
-        known, (delta, eps, least) = found(p), self._start(p, space, widest)
+        delta, _, least = self._start(p, space)
+        value, gradient, met = p.gradient(delta, self.loss)
+        return met | (distance(value, gradient, space.p) <= self.hope * least)
+
+    def _descend(self, p: Gradients) -> Delta:
+        space = ball(p.space, self, Linf, L2, L1)
+        widest = self._widest(p, space)
+        known, (delta, eps, least) = found(p), self._start(p, space)
         before, near, nearest = delta, eps.isinf(), torch.full_like(widest, torch.inf)
         for t in p.steps(self.steps):
             value, gradient, met = p.gradient(delta, self.loss)
@@ -71,8 +82,8 @@ class ShrinkingBall(GradientAttack):
                 reach = distance(value, gradient, space.p)
                 nearest = torch.where(met, 0, torch.minimum(nearest, reach))
                 eps = torch.where(near, reach.clamp(1e-3 * widest, 0.5 * widest), eps) if t == 0 else eps
-                if space.eps is None:  # elsewhere the best point need not have met the goal
-                    p.rest(nearest > self._farthest(t) * least)
+                if space.eps is None and 10 * t >= self.steps:
+                    p.rest(nearest > self.doubt * (1 - t / self.steps) * least)
             size = space.distance(p.x, delta)
             least = torch.where(met, torch.minimum(least, size), least)
             if t == self.steps // 2:
@@ -85,21 +96,21 @@ class ShrinkingBall(GradientAttack):
             length = rows(cosine(self.first, self.last, t, self.steps) * eps, delta)
             share = self.momentum if t else 1.0
             way = space.steepest(p.x, delta, gradient)
-            step = share * length * way
+            step = length * way
             if isinstance(space, L1):  # one feature takes all of it: only what the box admits may weigh
-                step = share * (inside.project(p.x, delta + length * way) - delta)
-            moved = inside.project(p.x, delta + step + (1 - share) * (delta - before))
-            before, delta = delta, moved
+                step = inside.project(p.x, delta + step) - delta
+            moved = torch.add(delta, step, alpha=share).add_(delta - before, alpha=1 - share)
+            before, delta = delta, inside.project(p.x, moved)
         return delta
 
-    def _farthest(self, t: int) -> float:
-        """How far the boundary may seem to a sample that goes on, in units of its best point's distance."""
-        if t == 0:
-            return self.hope
-        return self.doubt * (1 - t / self.steps) if 10 * t >= self.steps else math.inf
+    def _widest(self, p: Gradients, space: Ball) -> PerSample:
+        """How far the farthest corner of the box is."""
+        low, high = (bound - p.x for bound in space.box)
+        return space.distance(p.x, torch.maximum(-low, high))
 
-    def _start(self, p: Gradients, space: Ball, widest: PerSample) -> tuple[Delta, PerSample, PerSample]:
+    def _start(self, p: Gradients, space: Ball) -> tuple[Delta, PerSample, PerSample]:
         """The first point, the radius of the first ball (inf: as the slope says), and the distance to stay below."""
+        widest = self._widest(p, space)
         if self.outset is not None:
             eps = self.outset * widest
             return space.within(eps).draw(p.x, p.random), eps, torch.full_like(widest, torch.inf)
