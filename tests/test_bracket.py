@@ -174,6 +174,10 @@ def test_a_refused_question_claims_no_folder_and_another_verdict_is_seen_first(t
     other = CliRunner().invoke(app, [*asked[:-1], "two", "-t", "linf:0.1"])
     assert other.exit_code == 2
     assert "holds the verdict of another question" in other.output
+    keep(Asked("net.py:run"), tmp_path / "three")
+    described = CliRunner().invoke(app, [*asked[:-1], "three", "-t", "linf:0.1"])
+    assert described.exit_code == 2
+    assert "three holds the verdict of the run that the function net.py:run describes" in described.output
     assert not (tmp_path / "two" / "certificates").exists()
 
 

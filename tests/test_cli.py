@@ -65,6 +65,10 @@ def data():
 def run():
     return dict(model=net(), data=data(), threat="linf:0.05", plan="quick", seed=3)
 
+def plan():
+    from sparring.attacks import PGD
+    return {"mine": PGD(2)}
+
 def unknown_key():
     return dict(model=net(), data=data(), thread="linf:0.05")
 
@@ -291,6 +295,15 @@ def test_a_run_that_was_killed_is_finished_by_its_report(
     assert json.loads(Path("here/verdict.json").read_text())["samples"] == 24
 
 
+def test_a_plan_of_ones_own_is_named_as_a_function_in_a_file(sparring: Command):
+    ended = sparring("evaluate", "nets.py:net", *FINE[2:], "--plan", "nets.py:plan")
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(Path("there/verdict.json").read_text())["plan"]["mine"]["steps"] == 2
+    Path("there/verdict.json").unlink()
+    assert sparring("report", "there", "-q").code == 0
+    assert Path("there/verdict.json").exists()
+
+
 def test_an_attack_by_name_keeps_inputs_that_fool_the_model(sparring: Command):
     settings = ("--attack", "PGD", "--set", "steps=7", "--set", "loss=margin", "--set", "direction=momentum")
     data = ("--data", "nets.py:data", "--threat", "linf:0.3")
@@ -471,6 +484,9 @@ ERRORS = {
     "an eps of zero": ((*EVALUATE, "--threat", "l2:0"), 2, "eps is 0.*above 0"),
     "an eps that is no number": ((*EVALUATE, "--threat", "l2:half"), 2, "'half' is not a number"),
     "an unknown plan": ((*FINE, "--plan", "standrad"), 2, "'standrad'.*did you mean standard.*autoattack"),
+    "a plan in a file without it": ((*FINE, "--plan", "nets.py:plot"), 2, "nets.py has no 'plot'; it offers .*plan"),
+    "a plan in a file that is no plan": ((*FINE, "--plan", "nets.py:number"), 2, "the plan is 3; give one of"),
+    "a file for a plan": ((*FINE, "--plan", "nets.py"), 2, "'nets.py' names no function; write file.py:function"),
     "an attack for a plan": ((*FINE, "--plan", "PGD"), 2, "sparring attack … --attack PGD"),
     "a plan for an attack": ((*AIM, "AutoAttack"), 2, "sparring evaluate … --plan autoattack"),
     "an unknown goal": ((*FINE, "--goal", "target:1"), 2, "did you mean targeted"),
@@ -491,7 +507,8 @@ ERRORS = {
     "no such module": (("evaluate", "gone.away:net", *WITH), 1, "gone"),
     "no such function": (("evaluate", "nets.py:nut", *WITH), 1, "no 'nut'.*net"),
     "a factory that fails": (("evaluate", "nets.py:raises", *WITH), 1, "line.*no weights here"),
-    "a factory of something else": (("evaluate", "nets.py:number", *WITH), 1, "returned a int"),
+    "a factory of something else": (("evaluate", "nets.py:number", *WITH), 1, "returned an int"),
+    "an address that is none": (("evaluate", "htp://host:80/v2", *WITH), 1, "begins with htp://.*http:// or https://"),
     "a name that means nothing": (("evaluate", "resnet", *WITH), 1, "'resnet' names no model"),
     "no such archive": (("evaluate", "gone.pt2", *WITH), 2, "there is no model file"),
     "weights without code": (("evaluate", "weights.safetensors", *WITH), 1, "weights only"),
@@ -525,7 +542,11 @@ ERRORS = {
         2,
         "made from a model, data or other attacks.*FILE.py:FUNCTION",
     ),
-    "an attack in a file": ((*AIM, "mine.py:Mine"), 2, "no attack's name; put it in the plan of a Python file"),
+    "an attack in a file": (
+        (*AIM, "mine.py:Mine"),
+        2,
+        "no attack's name; return it from a function in a Python file.*--plan FILE.py:FUNCTION",
+    ),
     "an unknown setting": ((*AIM, "pgd", "--set", "step=3"), 2, "did you mean steps"),
     "a setting without a value": ((*AIM, "pgd", "--set", "steps"), 2, "steps=100"),
     "a setting of another kind": ((*AIM, "pgd", "--set", "steps=some"), 2, "whole number"),
@@ -538,7 +559,7 @@ ERRORS = {
     ),
     "an attack without its eps": ((*AIM, "pgd", "--threat", "linf"), 2, "needs an eps"),
     "a run without data": (("evaluate", "nets.py:no_data", "--out", "there"), 2, "names no data"),
-    "a run without a model": (("evaluate", "nets.py:no_model", "--out", "there"), 2, "is a int"),
+    "a run without a model": (("evaluate", "nets.py:no_model", "--out", "there"), 2, "is an int"),
     "a run with an unknown key": (("evaluate", "nets.py:unknown_key", "--out", "there"), 2, "did you mean threat"),
     "nothing to report": (("report", "nowhere"), 1, "there is no folder"),
     "a report of something else": (("report", "."), 1, "run.json"),

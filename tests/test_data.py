@@ -1,5 +1,6 @@
 """Data from wherever they lie become samples that look the same."""
 
+import io
 import random
 import textwrap
 from pathlib import Path
@@ -130,7 +131,7 @@ class Trap:
         ({}, "it holds nothing"),
         (
             {"x": BYTES, "y": np.array([Trap()] * 6)},
-            "data.npz cannot be read: ValueError: Object arrays cannot be loaded",
+            "data.npz cannot be read: it holds Python objects, which are programs; write it again, from",
         ),
         ({"x": BYTES[:0], "y": Y[:0]}, "data.npz is empty"),
         ({"x": BYTES, "y": Y[:4]}, "data.npz has 6 inputs and 4 labels"),
@@ -161,11 +162,39 @@ def test_files_that_are_missing_broken_or_of_another_kind_are_refused(tmp_path):
             assert f"{name} cannot be read" in refusal(tmp_path / name)
     with (tmp_path / "one.npz").open("wb") as file:
         np.save(file, BYTES)
-    assert "one.npz has no x and no y; it holds nothing" in refusal(tmp_path / "one.npz")
+    assert "one.npz is one bare array" in refusal(tmp_path / "one.npz")
     (tmp_path / "data.csv").write_text("1,2")
     assert "is not a data file; give an .npz or .safetensors file" in refusal(tmp_path / "data.csv")
     save_file({"images": X}, tmp_path / "other.safetensors")
     assert "has no x and no y; it holds images" in refusal(tmp_path / "other.safetensors")
+
+
+def damaged() -> bytes:
+    """An archive whose ends are whole and whose middle is not."""
+    held = io.BytesIO()
+    np.savez_compressed(held, x=BYTES, y=Y.numpy())
+    raw = bytearray(held.getvalue())
+    raw[60:140] = bytes(byte ^ 0x5A for byte in raw[60:140])
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"hello\n", r"it is no .npz archive, and begins with b'hello\n'; write it with numpy.savez"),
+        (b"", "it is empty; write it"),
+        (b"PK\x03\x04 and so on", "it is cut short, at 14 bytes; copy it again"),
+        (b"\x93NUMPY\x01", "data.npz is one bare array, without the names x and y; write it"),
+        (damaged(), "it is damaged (error: Error -3"),
+    ],
+)
+def test_a_file_that_is_called_npz_and_is_none_is_told_what_it_is(tmp_path: Path, raw: bytes, message: str):
+    (tmp_path / "data.npz").write_bytes(raw)
+    assert message in refusal(tmp_path / "data.npz")
+
+
+def test_data_at_an_address_are_not_fetched():
+    assert "at an address (https://…), and nothing is fetched; give a file" in refusal("https://host/data.npz")
 
 
 # In memory
@@ -188,7 +217,7 @@ def test_tensors_keep_their_shape_and_their_precision():
         ((X.int(), Y), "x of the data is int32"),
         (X, "the data is a Tensor; give a path"),
         ((X, Y, Y), "the data is a tuple; give a path"),
-        (None, "the data is a NoneType; give a path"),
+        (None, "the data is None; give a path"),
     ],
 )
 def test_what_is_no_data_is_refused(source, message):

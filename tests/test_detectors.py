@@ -178,6 +178,9 @@ def test_thresholds_reject_the_share_that_was_asked_for_and_together_no_more():
     for bad in ((x[:5], 0.1), (x, 0.0), (x, 1.0)):
         with pytest.raises(InputError, match="clean inputs cannot set"):
             guarded(model, Brightness(), *bad)
+    for none in (nn.Sequential(nn.Flatten(), nn.Linear(2, 1)), [Brightness(), nn.Flatten()], []):
+        with pytest.raises(InputError, match=r"detector is an? \w+; give a Detector|cannot set 0 thresholds"):
+            guarded(model, none, x)
 
 
 def test_squeezing_measures_how_far_the_probabilities_move():

@@ -209,7 +209,7 @@ def test_a_secret_in_the_body_is_filled_in_as_it_is_sent(monkeypatch):
         ({"request": {"api_key": SECRET, "x": "$image"}, "scores": "p"}, "the api_key is written out"),
         ({"url": f"http://host/x?api_key={SECRET}"}, "the api_key is written out"),
         ({"url": f"http://me:{SECRET}@host/x"}, "holds a user's name or password"),
-        ({"url": "ftp://host/x"}, "must begin with http"),
+        ({"url": "ftp://host/x"}, "url begins with 'ftp://ho'; it must begin with http"),
         ({"pixels": "jpeg"}, "pixels is 'jpeg'; give float or rounded or uint8 or png"),
         ({"rate": "fast"}, "rate is 'fast'; give a number"),
         ({"rate": 0}, "rate is 0.0; it must be above 0"),

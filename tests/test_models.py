@@ -334,7 +334,7 @@ def test_a_model_is_loaded_from_a_module_of_a_package():
         ),
         ("zoo.py:NAME", "is a str; name a function"),
         ("zoo.py:classes", r"returned the class Net; return a model, Net\(\)"),
-        ("zoo.py:nothing", "returned a NoneType; return an nn.Module"),
+        ("zoo.py:nothing", "returned None; return an nn.Module"),
         ("zoo.py:broken", r"failed at zoo.py, line 3\d: ValueError: width is 3$"),
         ("zoo.py:greedy", "missing 1 required positional argument: 'width'"),
         ("zoo.py", "names a file and no function; write .*zoo.py:factory"),

@@ -257,7 +257,7 @@ def test_settings_that_make_no_search_are_refused():
         PGD(steps=0)
 
 
-@pytest.mark.parametrize(("returned", "said"), [(None, "a NoneType"), (torch.zeros(2, 3), r"shape \(2, 3\)")])
+@pytest.mark.parametrize(("returned", "said"), [(None, "None"), (torch.zeros(2, 3), r"shape \(2, 3\)")])
 def test_a_search_that_returns_no_perturbation_of_the_batch_is_told_so(returned, said):
     class Stray(DecisionAttack):
         def search(self, p):
@@ -414,7 +414,7 @@ def first_row(x):
 REFUSED = {
     "tuple": (lambda x: (mlp()(x), x), "answers with a tuple; return one tensor of logits"),
     "dict": (lambda x: {"logits": mlp()(x)}, "answers with a dict"),
-    "array": (lambda x: mlp()(x).detach().numpy(), "answers with a ndarray"),
+    "array": (lambda x: mlp()(x).detach().numpy(), "answers with an ndarray"),
     "images": (lambda x: x, r"has shape \(8, 2, 3, 4\) for 8 inputs; return one row of logits a sample"),
     "classes": (lambda x: mlp()(x).argmax(1), "int64 of shape .* return logits, not class numbers"),
     "one row": (first_row, "answers 8 inputs with 1 rows"),

@@ -240,7 +240,7 @@ def test_a_risk_of_ones_own_comes_from_a_python_file(tmp_path: Path):
     file = tmp_path / "own.py"
     file.write_text("from sparring.defend import Standard\ndef mine(): return Standard(0.1)\ndef wrong(): return 3\n")
     assert risk(f"{file}:mine", (), None, (), THREAT, None).smoothing == 0.1
-    with pytest.raises(InputError, match="returned a int; return a risk"):
+    with pytest.raises(InputError, match="returned an int; return a risk"):
         risk(f"{file}:wrong", (), None, (), THREAT, None)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparring import losses
 from sparring.engine import Model, refuse_batch_statistics, refuse_uncallable
-from sparring.errors import AccessError, InputError
+from sparring.errors import AccessError, InputError, kind_of
 from sparring.goals import ClassGoal
 from sparring.inputs import explained
 from sparring.ledger import Result
@@ -99,7 +99,7 @@ class Attack(ABC):
         """Raise InputError where a search, maybe one of the user's own, returned no perturbation of the batch."""
         wanted = tuple(problem.space.zeros(problem.x).shape)
         if not isinstance(last, Tensor) or tuple(last.shape) != wanted:
-            seen = f"shape {tuple(last.shape)}" if isinstance(last, Tensor) else f"a {type(last).__name__}"
+            seen = f"shape {tuple(last.shape)}" if isinstance(last, Tensor) else kind_of(last)
             raise InputError(
                 f"the search of {type(self).__name__} returned {seen}; return the last delta, of shape {wanted}"
             )

@@ -44,3 +44,10 @@ class MissingExtraError(SparringError, ImportError):
 
     def __init__(self, package: str, extra: str):
         super().__init__(f"{package} is not installed; it comes with: pip install 'sparring[{extra}]'")
+
+
+def kind_of(thing: object) -> str:
+    """What a thing is, for a message: its type with the article, as in `an int`; None is `None`."""
+    name = type(thing).__name__
+    article = "an" if name[0] in "aeioAEIO" or name == "ndarray" else "a"
+    return "None" if thing is None else f"{article} {name}"

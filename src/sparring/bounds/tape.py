@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparring.bounds.names import IDENTITIES, KNOWN, SHAPES, SIZES, canonical, inner, outward, settled
 from sparring.bounds.owners import Owner, found
-from sparring.errors import ModelError
+from sparring.errors import ModelError, kind_of
 from sparring.types import Batch
 
 
@@ -92,7 +92,7 @@ def trace(model: Callable[[Tensor], Any], x: Batch) -> Tape:
     start.tape, start.number = tape, 0
     out = model(start)
     if not isinstance(out, Traced) or out.ndim != 2 or len(out) != len(x):
-        kind = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        kind = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else kind_of(out)
         raise ModelError(f"bounds need one row of logits a sample, and the model answers {len(x)} inputs with {kind}")
     tape.last, tape.out = out.number, out.as_subclass(Tensor)
     return tape

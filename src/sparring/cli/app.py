@@ -85,7 +85,13 @@ def evaluate(
     threat: Threat = None,
     out: Out = None,
     plan: Annotated[
-        str | None, typer.Option("--plan", "-p", help="See `sparring list plans`", show_default="standard")
+        str | None,
+        typer.Option(
+            "--plan",
+            "-p",
+            help="See `sparring list plans`; or file.py:function, which returns attacks",
+            show_default="standard",
+        ),
     ] = None,
     goal: Goal = None,
     access: Sees = None,

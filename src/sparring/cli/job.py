@@ -19,7 +19,7 @@ from sparring.cli.asked import Asked
 from sparring.cli.guard import say
 from sparring.cli.names import attack, makers, pick, question
 from sparring.data import Samples, load_data
-from sparring.errors import InputError, StoreError
+from sparring.errors import InputError, StoreError, kind_of
 from sparring.evaluation import Verdict, evaluate
 from sparring.evaluation.plan import PLANS, Plan
 from sparring.evaluation.progress import Progress, shown
@@ -225,13 +225,13 @@ def clear(folder: Path) -> None:
 def _describe(reference: str) -> Mapping[str, Any]:
     """The run that a Python function describes; raises InputError where it describes none."""
     place = reference.rpartition(":")[0]
-    hub = reference.partition(":")[0] in ("timm", "torchvision", "hf", "onnx", "http", "https")
+    hub = reference.partition(":")[0] in ("timm", "torchvision", "hf", "onnx", "http", "https") or "://" in reference
     if not place or hub:
         raise InputError("no data is given; add --data FILE.npz, a folder of images, or file.py:function")
     made = build(reference, InputError)
     if not isinstance(made, Mapping):
         raise InputError(
-            f"no data is given, and {reference} returned a {type(made).__name__}, not a run; add --data, or return "
+            f"no data is given, and {reference} returned {kind_of(made)}, not a run; add --data, or return "
             f"dict(model=…, data=…, threat=…)"
         )
     run = cast("Mapping[str, Any]", made)
@@ -249,6 +249,8 @@ def _plan(asked: Asked, described: Mapping[str, Any]) -> Plan:
     plan: Any = asked.plan if asked.plan is not None else described.get("plan", "standard")
     if isinstance(plan, str) and plan not in PLANS and plan.lower() in makers():
         raise InputError(f"{plan} is an attack, no plan; run it alone with sparring attack … --attack {plan}")
+    if isinstance(plan, str) and (":" in plan or plan.endswith(".py")):
+        plan = build(plan, InputError)
     return pick(plan, PLANS, "plan") if isinstance(plan, str) else plan
 
 
@@ -258,7 +260,7 @@ def _model(given: Any, name: str, gradients: bool) -> LoadedModel:
     if isinstance(given, str | PurePath):
         return load(given, gradients=gradients)
     if not callable(given) or isinstance(given, type):
-        raise InputError(f"the model of the run {name} is a {type(given).__name__}; give an nn.Module or a name")
+        raise InputError(f"the model of the run {name} is {kind_of(given)}; give an nn.Module or a name")
     return LoadedModel(settled(given) if isinstance(given, nn.Module) else given, name)
 
 

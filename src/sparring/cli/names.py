@@ -21,7 +21,9 @@ ALSO = {"cw": "carliniwagner", "ifgsm": "bim", "apgd-t": "apgdt"}
 MANY = 60
 """How many names a message does not list."""
 
-IN_A_FILE = "put it in the plan of a Python file that describes the run: sparring evaluate FILE.py:FUNCTION"
+IN_A_FILE = (
+    "return it from a function in a Python file, and name that as plan: sparring evaluate … --plan FILE.py:FUNCTION"
+)
 """For attacks that no name alone can make."""
 Maker = Callable[..., Attack]
 

@@ -204,6 +204,11 @@ def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[st
 def _judged(wanted: Wanted, method: str, out: Path, threat: ThreatModel) -> tuple[Job, Asked]:
     """The verdict that the folder holds, ready to be drawn again; raises InputError where it asks something else."""
     asked = replace(kept(out), certify=method)
+    if asked.data is None or asked.threat is None:
+        raise InputError(
+            f"{out} holds the verdict of the run that the function {asked.model} describes, with data or threat of its "
+            f"own; give another --out, or bound that run itself: sparring evaluate {asked.model} --certify {method}"
+        )
     job = prepare(asked)
     if asked.model != wanted.model or asked.data != wanted.data or str(job.threat.space) != str(threat.space):
         raise InputError(

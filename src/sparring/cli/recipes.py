@@ -17,7 +17,7 @@ from sparring.defend import EMA, SWA, Crop, CrownIBP, CutMix, Cutout, Flip, Mixu
 from sparring.defend.augment import Augment
 from sparring.defend.averaging import Average
 from sparring.defend.tracking import MLflow, TensorBoard
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.models.factory import build
 from sparring.models.load import load
 from sparring.progress import Watch
@@ -105,7 +105,7 @@ def risk(
         _heeded(text, attack, moves, teacher, ())
         made = build(text, InputError)
         if not isinstance(made, Risk):
-            raise InputError(f"{text} returned a {type(made).__name__}; return a risk, such as defend.Trades(…)")
+            raise InputError(f"{text} returned {kind_of(made)}; return a risk, such as defend.Trades(…)")
         return made
     known = risks()
     parts = [ALSO.get(part.strip().lower(), part.strip()) for part in text.split("+")]

@@ -1,9 +1,10 @@
 """Samples from whole arrays: in memory, in an `.npz`, in a `.safetensors` file."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparring.data.samples import Samples
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.models.factory import said
 
 CHANNELS = (1, 3, 4)
@@ -24,7 +25,7 @@ AS_IT_IS = {"layout": "as the model takes it"}
 def pair(x: Any, y: Any, name: str, limit: int | None = None, classes: Sequence[str] | None = None) -> Samples:
     """Samples from inputs and labels; an array may be channels last, a tensor is taken as it is."""
     if not isinstance(x, Tensor | np.ndarray):
-        raise InputError(f"x of {name} is a {type(x).__name__}; give a tensor or an array")
+        raise InputError(f"x of {name} is {kind_of(x)}; give a tensor or an array")
     if x.ndim < 2:
         raise InputError(f"x of {name} has shape {tuple(x.shape)}; give samples on the first of at least two axes")
     y = labels(y, name)
@@ -39,15 +40,39 @@ def pair(x: Any, y: Any, name: str, limit: int | None = None, classes: Sequence[
 
 def read_npz(path: Path, limit: int | None = None) -> Samples:
     """The arrays `x` and `y`, and the names `classes` if there are any; nothing is unpickled."""
+    if wrong := _no_archive(path):
+        raise InputError(f"{path.name} {wrong}")
     try:
         with path.open("rb") as raw:  # np.load would leave open a file that it cannot read
             file = np.load(raw, allow_pickle=False)
             keys: list[str] = list(file.files) if isinstance(file, NpzFile) else []
             held = {key: file[key] for key in ("x", "y", "classes") if key in keys}
-    except (OSError, ValueError, EOFError, BadZipFile) as problem:
-        raise InputError(f"{path.name} cannot be read: {said(problem)}") from problem
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as problem:
+        objects = "allow_pickle" in str(problem)
+        why = "it holds Python objects, which are programs" if objects else f"it is damaged ({said(problem)})"
+        remedy = "write it again, from arrays of numbers"
+        raise InputError(f"{path.name} cannot be read: {why}; {remedy}") from problem
     _require(path, keys)
     return pair(held["x"], held["y"], path.name, limit, [str(name) for name in held.get("classes", ())] or None)
+
+
+def _no_archive(path: Path) -> str:
+    """What a file that is no whole `.npz` is instead; empty where it is one, or where not even that can be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+            if is_zipfile(file):
+                return ""
+    except OSError:
+        return ""
+    remedy = "write it with numpy.savez(…, x=x, y=y)"
+    if not head:
+        return f"cannot be read: it is empty; {remedy}"
+    if head.startswith(b"PK"):
+        return f"cannot be read: it is cut short, at {path.stat().st_size} bytes; copy it again, or {remedy}"
+    if head == b"\x93NUMPY":
+        return f"is one bare array, without the names x and y; {remedy}"
+    return f"cannot be read: it is no .npz archive, and begins with {head!r}; {remedy}"
 
 
 def read_safetensors(path: Path, limit: int | None = None) -> Samples:

@@ -21,7 +21,7 @@ from torch.utils.data import (
 from sparring.data.arrays import as_tensor, channels_first, floats, pair
 from sparring.data.images import pixels
 from sparring.data.samples import Samples, check_memory
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.models.factory import said
 from sparring.models.generators import generators_kept
 from sparring.models.loaded import Resize
@@ -43,8 +43,7 @@ def read_items(source: Any, resize: Resize | None, limit: int | None) -> Samples
         if isinstance(source, Dataset):
             return _dataset(cast("Dataset[Any]", source), resize, limit)
     raise InputError(
-        f"the data is a {type(source).__name__}; give a path, (x, y), a Dataset of pairs, or a DataLoader that does "
-        f"not shuffle"
+        f"the data is {kind_of(source)}; give a path, (x, y), a Dataset of pairs, or a DataLoader that does not shuffle"
     )
 
 
@@ -58,7 +57,8 @@ def _loader(loader: "DataLoader[Any]", limit: int | None) -> Samples:
     for number, batch in _read(loader, "batch", "the DataLoader"):
         x, y = _two(batch, f"batch {number} of the DataLoader")
         if not isinstance(x, Tensor) or x.ndim < 2:
-            raise InputError(f"x of batch {number} of the DataLoader is a {type(x).__name__}; give a tensor of inputs")
+            seen = f"has shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"is {kind_of(x)}"
+            raise InputError(f"x of batch {number} of the DataLoader {seen}; give a tensor, samples on its first axis")
         inputs.append(x)
         labels.append(torch.as_tensor(y))
         count += len(x)
@@ -113,7 +113,7 @@ def _read(source: Iterable[Any], what: str, name: str, limit: int | None = None)
 def _two(item: Any, name: str) -> tuple[Any, Any]:
     """Input and label."""
     if not isinstance(item, tuple | list) or len(cast("list[Any]", item)) < 2:
-        raise InputError(f"{name} is a {type(item).__name__}; give pairs of an input and a label")
+        raise InputError(f"{name} is {kind_of(item)}; give pairs of an input and a label")
     return item[0], item[1]
 
 
@@ -125,7 +125,7 @@ def _input(x: Any, name: str, resize: Resize | None) -> Tensor:
         x = floats(as_tensor(x, name), name)
         return channels_first(x[None], name)[0] if x.ndim > 1 else x
     if not isinstance(x, Tensor):
-        raise InputError(f"x of {name} is a {type(x).__name__}; give a tensor, an array or an image")
+        raise InputError(f"x of {name} is {kind_of(x)}; give a tensor, an array or an image")
     return floats(x, name)
 
 

@@ -52,6 +52,11 @@ def _read(source: Any, resize: Resize | None, limit: int | None, classes: Sequen
     name, path = str(source), Path(source)
     if path.is_dir():
         return read_folder(path, resize, limit, classes)
+    if "://" in name:
+        raise InputError(
+            f"the data are at an address ({name.partition('://')[0]}://…), and nothing is fetched; give a file or a "
+            f"folder of this machine, or file.py:function"
+        )
     if path.suffix in (".npz", ".safetensors"):
         if not path.is_file():
             raise InputError(f"there is no data file {name}")

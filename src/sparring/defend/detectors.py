@@ -11,7 +11,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.models import Guarded
 from sparring.models.defended import Account, Defence
 from sparring.types import Batch, PerSample
@@ -65,7 +65,13 @@ def guarded(model: nn.Module, detectors: Detector | Sequence[Detector], x: Batch
     Each of m detectors is given the share rejected / m, so that together they reject no more. A unit of a score is its
     standard deviation on the clean inputs. Raises InputError where there are too few inputs to set a threshold by.
     """
-    each = [detectors] if isinstance(detectors, Detector) else list(detectors)
+    each = [detectors] if isinstance(detectors, nn.Module) else list(detectors)
+    for one in each:
+        if not isinstance(one, Detector):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                f"the detector is {kind_of(one)}; give a Detector, which scores samples: subclass it and let "
+                f"score(x) return one number a sample, and account say what it does"
+            )
     share = rejected / max(len(each), 1)
     if not each or not 0 < rejected < 1 or len(x) * share < 1:
         raise InputError(

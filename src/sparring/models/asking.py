@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparring.errors import SparringError
+from sparring.errors import SparringError, kind_of
 from sparring.models.factory import said
 from sparring.models.generators import generators_kept
 from sparring.models.wrap import Cast, Model
@@ -57,10 +57,9 @@ def starved(problem: BaseException) -> bool:
 def untabled(out: Any, count: int) -> str:
     """Why an answer to so many inputs is no table of float scores, samples × classes; empty where it is one."""
     if not isinstance(out, Tensor):
-        kind = type(out).__name__
         if isinstance(getattr(out, "logits", None), Tensor):
-            return f"the model answers with a {kind}; wrap it: OnlyLogits(model)"
-        return f"the model answers with a {kind}; return one tensor of logits, samples × classes"
+            return f"the model answers with {kind_of(out)}; wrap it: OnlyLogits(model)"
+        return f"the model answers with {kind_of(out)}; return one tensor of logits, samples × classes"
     shape = tuple(out.shape)
     if not out.is_floating_point():
         return f"the model answers with {type_name(out.dtype)} of shape {shape}; return logits, not class numbers"

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sparring.errors import InputError, ModelError
+from sparring.errors import InputError, ModelError, kind_of
 from sparring.models.factory import said
 
 Gives: TypeAlias = Literal["scores", "decisions"]
@@ -149,7 +149,7 @@ class Function(BlackBox):
     ):
         super().__init__()
         if isinstance(function, nn.Module) or not callable(function):
-            raise InputError(f"the function is a {type(function).__name__}; give a plain function of an array")
+            raise InputError(f"the function is {kind_of(function)}; give a plain function of an array")
         self.function, self.classes, self.tensors = function, classes, tensors
         self.kind: Kind | None = kind
         self._reading: Reading | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sparring.errors import AbsentError, MissingExtraError, ModelError, SparringError
+from sparring.errors import AbsentError, MissingExtraError, ModelError, SparringError, kind_of
 
 
 def build(reference: str, error: type[SparringError] = ModelError) -> Any:
@@ -45,7 +45,7 @@ def build(reference: str, error: type[SparringError] = ModelError) -> Any:
         if isinstance(thing, nn.Module):
             return thing
         if not callable(thing):
-            raise error(f"{place}:{name} is a {type(thing).__name__}; name a function that returns what is wanted")
+            raise error(f"{place}:{name} is {kind_of(thing)}; name a function that returns what is wanted")
         try:
             return thing()
         except (Exception, SystemExit) as problem:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparring.errors import AbsentError, ModelError
+from sparring.errors import AbsentError, ModelError, kind_of
 from sparring.guest import settled
 from sparring.models.endpoint import load_endpoint
 from sparring.models.factory import build, said
@@ -60,6 +60,10 @@ def load(name: str | PurePath, *, gradients: bool = True) -> LoadedModel:
         return load_hub(name)
     if path.suffix in ARCHIVES:
         return _archive(path)
+    if "://" in name:
+        raise ModelError(
+            f"the model's address begins with {name.partition('://')[0]}://; an endpoint's begins with http:// or https://"
+        )
     if ":" in name:
         made = build(name)
         return made if isinstance(made, LoadedModel) else LoadedModel(_ready(made, name), name)
@@ -86,7 +90,7 @@ def _ready(made: Any, name: str) -> Model:
     if isinstance(made, type):
         raise ModelError(f"{name} returned the class {made.__name__}; return a model, {made.__name__}()")
     if not callable(made):
-        raise ModelError(f"{name} returned a {type(made).__name__}; return an nn.Module that maps inputs to logits")
+        raise ModelError(f"{name} returned {kind_of(made)}; return an nn.Module that maps inputs to logits")
     return made
 
 

@@ -156,13 +156,15 @@ def service(name: str, **settings: Any) -> Service:
             own |= {key: value} if known else {}
             rest += [] if known else [part]
         given: dict[str, Any] = {"url": bare + (f"?{'&'.join(rest)}" if rest else ""), **own, **settings}
+    elif "://" in name:
+        raise InputError(f"the endpoint's address begins with {name[:8]!r}; it must begin with http:// or https://")
     else:
         given = {**_file(Path(name)), **settings}
     if unknown := [key for key in given if key not in KNOWN]:
         raise InputError(f"the endpoint has no setting {unknown[0]!r}; it has {', '.join(KNOWN)}")
     made = Service(**{key: _fit(key, value) for key, value in given.items() if value is not None})
     if urlsplit(made.url).scheme not in ("http", "https"):
-        raise InputError("the endpoint's url must begin with http:// or https://")
+        raise InputError(f"the endpoint's url begins with {made.url[:8]!r}; it must begin with http:// or https://")
     if "@" in urlsplit(made.url).netloc:
         raise InputError("the address holds a user's name or password; send it as headers: {Authorization: env:NAME}")
     _ = made.secrets, made.manners  # which refuse at the door what makes no sense

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sparring.errors import AbsentError, ModelError
+from sparring.errors import AbsentError, ModelError, kind_of
 from sparring.models.factory import said
 
 NESTS = ("state_dict", "model_state_dict", "model", "net")
@@ -40,7 +40,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             held = held[key]
             break
     if not isinstance(held, Mapping) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise ModelError(f"{path.name} holds a {type(held).__name__}, not named tensors; save model.state_dict()")
+        raise ModelError(f"{path.name} holds {kind_of(held)}, not named tensors; save model.state_dict()")
     return {str(name).removeprefix("module."): value for name, value in held.items()}
 
 
