@@ -449,6 +449,15 @@ def test_a_plan_is_a_name_an_attack_several_or_a_mapping():
     assert plan_for({"mine": attacks.PGD(3, loss=dlr)}, question) == {"mine": attacks.PGD(3, loss=dlr)}
 
 
+@pytest.mark.parametrize("plan", ["quick", "standard"])
+def test_the_scale_of_the_logits_decides_nothing(plan):
+    net, x = mlp(), inputs(100, (24,), 0.2)
+    y, question = net(x).argmax(1), as_threat("linf:0.02")
+    cascade = attacks.Cascade(tuple(plan_for(plan, question).values()))
+    plain, large = (cascade(lambda v, scale=scale: scale * net(v), x, y, question).success for scale in (1, 1000))
+    assert torch.equal(large, plain)
+
+
 def test_a_plan_keeps_to_what_the_threat_grants():
     scores = ThreatModel(Linf(0.1), Untargeted(), Access.SCORES)
     assert all(attack.access <= Access.SCORES for attack in plan_for("standard", scores).values())

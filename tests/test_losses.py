@@ -8,13 +8,14 @@ from sparring.losses import (
     Point,
     cross_entropy,
     dlr,
+    log_probability_margin,
     margin,
     probability_margin,
     scaled_cross_entropy,
     targeted_dlr,
 )
 
-ALL = [cross_entropy, scaled_cross_entropy, margin, probability_margin, dlr, targeted_dlr]
+ALL = [cross_entropy, scaled_cross_entropy, margin, probability_margin, log_probability_margin, dlr, targeted_dlr]
 Z = torch.tensor([[3.0, 1.0, -2.0, 0.5, 0.0], [-1.0, -2.0, -3.0, -4.0, -1.5]])
 Y = torch.tensor([0, 4])
 
@@ -79,7 +80,9 @@ def test_every_loss_has_a_gradient_from_two_classes_up(loss, classes, rule):
     assert (gradient.abs().sum(1) > 0).all()
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, scaled_cross_entropy, margin, probability_margin])
+@pytest.mark.parametrize(
+    "loss", [cross_entropy, scaled_cross_entropy, margin, probability_margin, log_probability_margin]
+)
 def test_these_losses_fall_towards_the_goal(loss):
     for rule, y in ((Untargeted(), Y), (Targeted(), torch.tensor([2, 3]))):
         goal = rule.bind(y)
@@ -104,7 +107,31 @@ def test_probability_margin_is_a_difference_of_probabilities():
     )
 
 
-@pytest.mark.parametrize("loss", [margin, probability_margin, dlr, targeted_dlr])
+@pytest.mark.parametrize("aim", [None, 2])
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_logarithm_orders_points_and_descends_as_the_probability_margin_does(classes, sign, aim):
+    z = torch.randn(50, classes, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    label = torch.arange(50) % classes
+    source = None if aim is None or sign < 0 else (label + 1) % classes
+    goal = ClassGoal(label, sign, source=source)
+    plain, log = (loss(at(z, goal)) for loss in (probability_margin, log_probability_margin))
+    assert torch.allclose(log, -torch.log1p(-plain))
+    slopes = [torch.autograd.grad(value.sum(), z)[0] for value in (plain, log)]
+    assert torch.allclose(torch.cosine_similarity(*slopes), torch.ones(50, dtype=torch.float64))
+
+
+def test_the_logarithm_of_the_probability_margin_has_a_slope_where_one_class_has_everything():
+    z = torch.tensor([[300.0, 100.0, 0.0]], requires_grad=True)
+    goal = Untargeted().bind(torch.tensor([0]))
+    plain, log = (
+        torch.autograd.grad(loss(at(z, goal)).sum(), z)[0] for loss in (probability_margin, log_probability_margin)
+    )
+    assert plain.abs().sum() == 0
+    assert torch.allclose(log, torch.tensor([1.0, -1.0, 0.0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [margin, probability_margin, log_probability_margin, dlr, targeted_dlr])
 @pytest.mark.parametrize("classes", [2, 3, 4, 10])
 def test_differences_are_negative_exactly_when_the_goal_is_met(loss, classes):
     z = torch.randn(200, classes, generator=torch.Generator().manual_seed(0))

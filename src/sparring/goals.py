@@ -67,6 +67,14 @@ class ClassGoal(Goal):
             gap = gap - (tie & names).to(gap.dtype) * torch.finfo(gap.dtype).tiny
         return self.confidence + gap if self.confidence else gap
 
+    def pair(self, out: Logits) -> tuple[Tensor, Tensor]:
+        """The class to beat and the wanted one, one of each a sample (n × 1): those of whom `gap` tells."""
+        label = self.label[:, None]
+        if self.source is not None:
+            return self.source[:, None], label
+        other = out.detach().scatter(1, label, -torch.inf).argmax(1, keepdim=True)
+        return (other, label) if self.sign > 0 else (label, other)
+
     def gap(self, out: Logits) -> PerSample:
         """The logit to beat, less the wanted one."""
         if self.source is not None:

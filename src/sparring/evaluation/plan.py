@@ -24,7 +24,7 @@ from sparring.errors import InputError
 from sparring.evaluation.plan_margins import by_margin, names_a_class, patched
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.evaluation.unseen import unseen
-from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
+from sparring.losses import cross_entropy, dlr, log_probability_margin, margin, scaled_cross_entropy
 from sparring.spaces import L0, L1, L2, Ball, Linf, Patch
 from sparring.threat import Access, ThreatModel
 
@@ -106,7 +106,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
             Near(restarts(starts, 4), 0.05),
             Near(FMN(60), 0.05),
         )
-        return {"margin": wide(20, margin), "search": Cascade((wide(20, probability_margin), *further))}
+        return {"margin": wide(20, margin), "search": Cascade((wide(20, log_probability_margin), *further))}
     further = (
         Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
         Near(AllTargets(Annealed(8, margin), 3), 0.6),
@@ -116,7 +116,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         Near(FMN(60), 0.05),
         Near(replace(SQUARES, warm=False, hope=0.25), 0.15),
     )
-    return {"margin": APGD(10, margin), "search": Cascade((APGD(20, probability_margin), *further))}
+    return {"margin": APGD(10, margin), "search": Cascade((APGD(20, log_probability_margin), *further))}
 
 
 def quick(threat: ThreatModel) -> dict[str, Attack]:
@@ -133,10 +133,10 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(space, L1):
         wide = partial(APGD, large_radii=True)
         further = Near(AllTargets(wide(8, margin), 3), 0.4), Near(wide(30, margin), 0.25), Near(FMN(20), 0.05)
-        return {"search": Cascade((wide(8, probability_margin), *further))}
+        return {"search": Cascade((wide(8, log_probability_margin), *further))}
     if isinstance(space, Linf | L2):
         further = Near(AllTargets(Annealed(6, margin), 4), 0.4), Near(replace(SQUARES, queries=1500), 0.15)
-        return {"search": Cascade((APGD(6, probability_margin), *further))}
+        return {"search": Cascade((APGD(6, log_probability_margin), *further))}
     if isinstance(space, Patch):
         return {"search": PatchSearch(200)}
     return {"pgd": PGD(20, loss=margin)}
@@ -154,7 +154,7 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
     if space.eps is None or not isinstance(space, Linf | L2 | L1):
         return standard(threat)
     search = partial(APGD, large_radii=isinstance(space, L1))
-    warm = Cascade((APGD(40, probability_margin), Near(Square(5000, rescale=True, warm=True), 0.4)))
+    warm = Cascade((APGD(40, log_probability_margin), Near(Square(5000, rescale=True, warm=True), 0.4)))
     return standard(threat) | {
         "dlr": search(100, dlr),
         "scaled-cross-entropy": search(50, scaled_cross_entropy),
