@@ -264,7 +264,7 @@ def test_a_negative_weight_is_refused_by_name(kind, name, value):
 
 def test_a_rate_that_leads_away_is_refused():
     for rate in (-1, math.nan):
-        with pytest.raises(InputError, match=rf"PGD\(rate={rate}\): rate must be 0 or more"):
+        with pytest.raises(InputError, match=rf"PGD\(rate={rate}\): give a number from 0"):
             PGD(rate=rate)
 
 

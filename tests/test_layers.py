@@ -24,6 +24,7 @@ FLOORS = (
         "folder",
         "digests",
         "folding",
+        "ranges",
     },
     {
         "goals",

@@ -240,9 +240,9 @@ def test_a_goal_that_names_a_class_the_model_does_not_know_is_refused_in_words()
 
 
 def test_settings_that_make_no_search_are_refused():
-    with pytest.raises(InputError, match=r"PGD\(steps=2\.5\): steps must be a whole number"):
+    with pytest.raises(InputError, match=r"PGD\(steps=2\.5\): give a whole number from 1"):
         PGD(steps=2.5)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match=r"PGD\(steps='10'\): steps must be a whole number"):
+    with pytest.raises(InputError, match=r"PGD\(steps='10'\): give a whole number from 1"):
         PGD(steps="10")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="a Cascade of no attacks"):
         Cascade(())
@@ -253,7 +253,7 @@ def test_settings_that_make_no_search_are_refused():
             PGD(loss=loss)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="the seed is 'a'; give a whole number"):
         PGD(steps=1)(mlp(), inputs(2), torch.zeros(2, dtype=torch.long), Linf(0.1), seed="a")
-    with pytest.raises(InputError, match=r"PGD\(steps=0\): steps must be 1 or more"):
+    with pytest.raises(InputError, match=r"PGD\(steps=0\): give a whole number from 1"):
         PGD(steps=0)
 
 

@@ -3,10 +3,9 @@
 The base class that an attack names says what it must see: `GradientAttack`, `ScoreAttack` or `DecisionAttack`.
 """
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
-from typing import Any, cast, final
+from dataclasses import dataclass, field
+from typing import cast, final
 
 import torch
 from torch import Tensor
@@ -18,26 +17,17 @@ from sparring.goals import ClassGoal
 from sparring.inputs import explained
 from sparring.ledger import Result
 from sparring.problem import Decisions, Gradients, Scores, bind
+from sparring.ranges import Settings
 from sparring.spaces import Space
 from sparring.threat import Access, ThreatModel, as_threat
 from sparring.types import Batch, Delta, Labels
 
-COUNTS = {"steps", "queries", "searches", "restarts", "classes"}
-"""The settings that no attack takes at less than 1."""
 
-
-class Attack(ABC):
+class Attack(Settings, ABC):
     """Frozen settings of a search; call it as `attack(model, x, y, threat, seed=0) -> Result`."""
 
     def __post_init__(self) -> None:
-        for name in COUNTS & {one.name for one in fields(cast(Any, self))}:
-            count = getattr(self, name)
-            if isinstance(count, float | str) or (isinstance(count, int) and count < 1):
-                wanted = "1 or more" if isinstance(count, int) else "a whole number"
-                raise InputError(f"{type(self).__name__}({name}={count!r}): {name} must be {wanted}")
-        rate: object = getattr(self, "rate", None)
-        if isinstance(rate, int | float) and not 0 <= rate < math.inf:
-            raise InputError(f"{type(self).__name__}(rate={rate}): rate must be 0 or more")
+        super().__post_init__()
         loss: object = getattr(self, "loss", None)
         if isinstance(loss, str):
             who = type(self).__name__

@@ -9,10 +9,11 @@ import torch
 
 from sparring import geometry
 from sparring.grids import blurred, gaussian, image, separable
+from sparring.ranges import Settings
 from sparring.types import Delta
 
 
-class Direction(ABC):
+class Direction(Settings, ABC):
     """A pair of functions: the first state, and (gradient, state) to (step, state)."""
 
     @abstractmethod

@@ -12,10 +12,11 @@ from sparring import geometry
 from sparring.goals import ClassGoal
 from sparring.losses import Loss, Point
 from sparring.problem import Gradients
+from sparring.ranges import Settings
 from sparring.types import Delta, PerSample
 
 
-class FeatureLoss(ABC):
+class FeatureLoss(Settings, ABC):
     """Frozen settings; each search weighs the features anew."""
 
     layer: str

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparring import geometry
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.types import Delta, rows
 
 Ask: TypeAlias = Callable[[Delta | None], Delta]
@@ -44,7 +45,7 @@ class Site(NamedTuple):
         return radius * self.width * (2 * self.random.uniform(*self.last.shape[1:]) - 1)
 
 
-class Probe(ABC):
+class Probe(Settings, ABC):
     """A function of a site and a state to a gradient and the next state; frozen settings."""
 
     @abstractmethod

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from sparring.grids import image
+from sparring.ranges import Settings
 from sparring.types import Delta
 
 
-class Stride(ABC):
+class Stride(Settings, ABC):
     """A function of a step and a state to the step that is taken and the next state; frozen settings."""
 
     @abstractmethod

@@ -65,9 +65,9 @@ class HopSkipJump(DecisionAttack):
     start: Start = field(default_factory=UniformNoise)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.radius is not None and self.radius <= 0:
             raise InputError(f"HopSkipJump(radius={self.radius}): give a share of the L2 length above 0, or None")
+        super().__post_init__()
 
     def search(self, p: Decisions, /) -> Delta:
         space = ball(p.space, self, L2, Linf).within(None)

@@ -13,10 +13,11 @@ from torch import Tensor
 from sparring import geometry
 from sparring.errors import InputError
 from sparring.problem import Decisions
+from sparring.ranges import Settings
 from sparring.types import Delta, Mask, rows
 
 
-class Start(ABC):
+class Start(Settings, ABC):
     """A rule that proposes points, one after another, until the goal is met."""
 
     tries: int

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.types import Batch, Delta
 
 AHEAD = 25  # directions drawn at once: a small draw takes as long as a large one
 ROOM = 200_000  # … but no more numbers than this a sample
 
 
-class Subspace(ABC):
+class Subspace(Settings, ABC):
     """A linear subspace of the input space, and normal noise in it."""
 
     @abstractmethod

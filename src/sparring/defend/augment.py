@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor
 
-from sparring.defend.risk import refuse_odd
+from sparring.defend.risk import TRAINING
 from sparring.random import Random
 from sparring.types import Batch, Labels, PerSample, rows
 
@@ -23,7 +23,7 @@ class Augment(ABC):
 
     def __post_init__(self) -> None:
         if is_dataclass(self):
-            refuse_odd(self)
+            TRAINING.refuse(self)
 
     @abstractmethod
     def __call__(self, x: Batch, y: Labels, random: Random, others: Others) -> tuple[Batch, Labels]: ...

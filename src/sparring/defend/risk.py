@@ -1,40 +1,20 @@
 """What the training loop asks of a risk: a loss, its gradient, how it grows, and the state that it keeps."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, cast
+from dataclasses import dataclass, is_dataclass
 
 from torch import Tensor, nn
 
-from sparring.errors import InputError
+from sparring.ranges import Ranges
 from sparring.types import Batch, Labels
 
-COUNTS = {"draws", "side", "steps", "times"}
-"""Settings that are whole numbers from 1 on."""
-ABOVE = {"alpha", "far", "furthest", "rate", "sharpness", "sigma", "temperature"}
-"""Settings that are above 0; all others are 0 or more."""
-SHARES = {"decay", "share", "smoothing"}
-"""Settings that are shares of a whole."""
-
-
-def refuse_odd(settings: object) -> None:
-    """Raise InputError where a number among the settings of a risk, or of an augmentation, makes no sense."""
-    for name in (one.name for one in fields(cast(Any, settings))):
-        value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if name in COUNTS:
-            fits, wanted = isinstance(value, int) and value >= 1, "a whole number from 1"
-        elif name in ABOVE:
-            fits, wanted = 0 < value < math.inf, "a number above 0"
-        elif name in SHARES:
-            fits, wanted = 0 <= value <= 1, "a share from 0 to 1"
-        else:
-            fits, wanted = 0 <= value < math.inf, "a number from 0"
-        if not fits:
-            raise InputError(f"{type(settings).__name__}({name}={value}): give {wanted}")
+TRAINING = Ranges(
+    counts={"draws", "side", "steps", "times"},
+    above={"alpha", "far", "furthest", "rate", "sharpness", "sigma", "temperature"},
+    shares={"decay", "share", "smoothing"},
+)
+"""For risks and augmentations."""
 
 
 class Seed(int):
@@ -66,7 +46,7 @@ class Risk(ABC):
 
     def __post_init__(self) -> None:
         if is_dataclass(self):
-            refuse_odd(self)
+            TRAINING.refuse(self)
 
     @property
     def replays(self) -> int:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.types import Batch
 
 Map: TypeAlias = Callable[[Batch], Batch]
 
 
-class Transform(ABC):
+class Transform(Settings, ABC):
     """Frozen settings; each gradient draws its maps anew, each sample its own. Vectors count as images of one row.
 
     A gradient costs one forward and one backward a map. What a map takes out of the box, the bench puts back on its

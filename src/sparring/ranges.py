@@ -1,0 +1,70 @@
+"""What a number among settings may be, as its name says: refused where it is written, not where it misleads."""
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+from sparring.errors import InputError
+
+NONE = frozenset[str]()
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Names of settings, by what a number of that name may be."""
+
+    counts: Set[str] = NONE
+    """Whole, from 1 on."""
+    above: Set[str] = NONE
+    """Above 0."""
+    shares: Set[str] = NONE
+    """From 0 to 1."""
+    endless: Set[str] = NONE
+    """0 or more, and maybe infinite."""
+    rest: Set[str] | None = None
+    """0 or more; where None, all the others are."""
+
+    def refuse(self, settings: object) -> None:
+        """Raise InputError where a number among the settings of a dataclass makes no sense."""
+        for name in (one.name for one in fields(cast(Any, settings)) if one.init):
+            value = getattr(settings, name)
+            if (wanted := self._wanted(name, value)) is not None:
+                raise InputError(f"{type(settings).__name__}({name}={value!r}): give {wanted}")
+
+    def _wanted(self, name: str, value: object) -> str | None:
+        """What is wanted in place of this value, or None where it fits."""
+        if isinstance(value, str) and name in self.counts:
+            return "a whole number from 1"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if name in self.counts:
+            fits, wanted = isinstance(value, int) and value >= 1, "a whole number from 1"
+        elif name in self.above:
+            fits, wanted = 0 < value < math.inf, "a number above 0"
+        elif name in self.shares:
+            fits, wanted = 0 <= value <= 1, "a share from 0 to 1"
+        elif name in self.endless:
+            fits, wanted = value >= 0, "a number from 0"
+        else:
+            fits, wanted = 0 <= value < math.inf or not (self.rest is None or name in self.rest), "a number from 0"
+        return None if fits else wanted
+
+
+OWN = Ranges(counts={"classes", "queries", "restarts", "searches", "steps"}, rest={"rate"})
+"""For settings of the user's own making, whose other names may mean anything."""
+SEARCHES = Ranges(
+    counts=OWN.counts | {"copies", "draws", "population", "samples", "tries"},
+    above={"sigma"},
+    shares={"averaged", "b1", "b2", "chance", "dropped", "kept", "momentum", "p_init", "share", "smaller", "smallest"},
+    endless={"behind", "doubt", "hope"},
+)
+"""For attacks, and for what they are made of."""
+
+
+class Settings:
+    """Frozen settings of an attack or of a part of one; raises InputError where a number among them makes no sense."""
+
+    def __post_init__(self) -> None:
+        if is_dataclass(self):
+            (SEARCHES if type(self).__module__.startswith("sparring.") else OWN).refuse(self)
