@@ -16,8 +16,11 @@ from sparring.cli import app
 from sparring.cli.asked import Asked
 from sparring.cli.job import keep
 from sparring.errors import InputError, StoreError
-from sparring.evaluation.bracket import Bracket
+from sparring.evaluation.bracket import Bracket, bracket
+from sparring.evaluation.store import Memory
 from sparring.spaces import L0, Linf
+from sparring.threat import ThreatModel
+from sparring.world import World
 
 NET = """
 import torch
@@ -31,6 +34,24 @@ def test():
     x = torch.rand(20, 1, 3, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return x, make()(x).argmax(1)
+"""
+
+STARVED = """
+class Starved(nn.Sequential):
+    def forward(self, x):
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+def starved():
+    made = Starved(make())
+    made.room = 3
+    return made
+
+def narrow():
+    made = Starved(make())
+    made.room = 64
+    return made
 """
 
 LEVEL = """
@@ -127,6 +148,33 @@ def test_certificates_are_kept_and_gone_on_with(tmp_path, monkeypatch):
     (tmp_path / "certificates.json").write_text('{"method": "crown"}')
     with pytest.raises(StoreError, match=r"certificates\.json is damaged"):
         evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")
+
+
+class Starved(nn.Sequential):
+    """Has memory for three inputs at a time where it was not told otherwise."""
+
+    room = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+
+def test_where_memory_runs_out_as_much_is_certified_in_smaller_batches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, x, y = toy(24)
+    asked = (x, y, torch.arange(24), np.arange(0), ThreatModel(Linf(0.03)), "crown")
+    whole, parts = (bracket(net, *asked, Memory(), World(), x.device) for net in (model, Starved(model)))
+    assert whole.certified.any()
+    assert np.array_equal(whole.certified, parts.certified)
+    (tmp_path / "net.py").write_text(NET + STARVED)
+    tables: list[str] = []
+    for method, net in (("auto", "make"), ("auto", "starved"), ("smoothing", "make"), ("smoothing", "narrow")):
+        given = ("--data", "net.py:test", "-t", "linf:0.02", "-m", method, "-o", f"{method}-{net}")
+        run("certify", f"net.py:{net}", *given, *(("--samples", "500") if method == "smoothing" else ()))
+        tables.append((tmp_path / f"{method}-{net}" / "certificates" / "rows.csv").read_text())
+    assert tables[0] == tables[1] != tables[2] == tables[3]
 
 
 def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from torch import nn
 
 from known import inputs, mlp
 from sparring.evaluation import evaluate
-from sparring.evaluation.sizing import COPIES, MOST, available, fitting, granted, in_parts
+from sparring.evaluation.sizing import COPIES, MOST, available, fitting, granted, halving, in_parts
 
 
 def test_a_batch_is_as_large_as_half_of_the_memory_holds():
@@ -50,6 +50,23 @@ def test_where_memory_runs_out_rows_are_asked_about_in_parts_and_each_once():
         in_parts(ask, 4)
     with pytest.raises(RuntimeError, match="another"):
         in_parts(lambda rows: (_ for _ in ()).throw(RuntimeError("another")), 4)
+
+
+@pytest.mark.parametrize(("room", "sizes"), [(5, [16, 8, 4]), (1, [16, 8, 4, 2, 1]), (16, [16]), (0, [])])
+def test_where_memory_runs_out_half_as_much_is_taken_at_a_time(room, sizes):
+    def ask(size):
+        asked.append(size)
+        if size > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "found"
+
+    asked: list[int] = []
+    if room:
+        assert halving(ask, 16) == ("found", sizes[-1])
+        assert asked == sizes
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            halving(ask, 16)
 
 
 def test_memory_is_known_here():

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,6 +25,7 @@ from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
 from sparring.evaluation.bracket import NOTE, Kept
 from sparring.evaluation.metrics import interval
+from sparring.evaluation.sizing import halving, in_parts
 from sparring.folder import Folder
 from sparring.models.load import load
 from sparring.spaces import Ball
@@ -36,6 +38,8 @@ PARTS = "certificates"
 SETTINGS = "question.json"
 CHUNK = 32
 """How many samples a part holds."""
+COPIES = 64
+"""How many noisy copies smoothing looks at together, for each sample of a batch."""
 DEAREST = {"auto", "alpha-crown"}
 """Methods with a stage that costs more than an attack."""
 QUICK = PGD(20)
@@ -122,7 +126,7 @@ def _rows(
     held = set(folder.names(PARTS))
     if SETTINGS in held and not fresh and _parsed(folder, f"{PARTS}/{SETTINGS}") != settings:
         raise StoreError(f"{folder.address} holds certificates of another question; give --fresh or another --out")
-    claimed = False
+    claimed, size = False, wanted.batch_size
     rows: list[dict[str, Any]] = []
     with nullcontext() if quiet or not console().is_interactive else Progress(console=console(), transient=True) as bar:
         task = bar.add_task("certifying", total=len(samples.x)) if bar else None
@@ -130,7 +134,8 @@ def _rows(
             name = f"{PARTS}/{int(some[0]):06d}-{len(some)}.json"
             part = None if fresh or name.split("/")[1] not in held else _parsed(folder, name)
             if part is None:
-                part = _part(wanted, method, model, samples, some, threat, device)
+                ask = partial(_part, wanted, method, model, samples, some, threat, device)
+                part, size = halving(ask, size)
                 if not claimed:  # a question that is refused claims no folder
                     _claim(folder, settings, held if fresh else set())
                     claimed = True
@@ -149,13 +154,22 @@ def _claim(folder: Folder, settings: dict[str, Any], outdated: set[str]) -> None
 
 
 def _part(
-    wanted: Wanted, method: str, model: Any, samples: Samples, some: Tensor, threat: ThreatModel, device: torch.device
+    wanted: Wanted,
+    method: str,
+    model: Any,
+    samples: Samples,
+    some: Tensor,
+    threat: ThreatModel,
+    device: torch.device,
+    size: int,
 ) -> list[dict[str, Any]]:
+    """The rows of some samples, `size` of them bounded at a time; smoothing takes them one by one, in many copies."""
     x, y, ids = samples.x[some].to(device), samples.y[some].to(device), samples.ids[some]
     if method == SMOOTHING:
         norm = getattr(threat.space, "p", None)
         smooth = Smoothed(model, wanted.sigma, "uniform" if norm == 1 else "gaussian")
-        seen = smooth.certify(x, norm=norm, n=wanted.samples, alpha=wanted.alpha, seed=wanted.seed, ids=ids)
+        draw = partial(smooth.certify, n=wanted.samples, alpha=wanted.alpha, batch_size=COPIES * size)
+        seen = draw(x, norm=norm, seed=wanted.seed, ids=ids)
         limit = 0.0 if threat.space.eps is None else float(cast(float, threat.space.eps))
         sure = (seen.label == y) & (seen.radius > limit)
         columns: list[list[Any]] = [seen.label.tolist(), sure.tolist(), seen.radius.tolist(), seen.share.tolist()]
@@ -163,7 +177,7 @@ def _part(
     else:
         question, how = ThreatModel(threat.space, threat.goal), cast(Method, method)
         broken = _broken(model, x, y, question, how, wanted.seed, ids)
-        done = certify(model, (x, y), question, method=how, batch_size=wanted.batch_size, broken=broken)
+        done = certify(model, (x, y), question, method=how, batch_size=size, broken=broken)
         both = done.certified & broken
         columns = [done.label.tolist(), (done.certified & ~both).tolist(), done.radius.where(~both, 0.0).tolist()]
         columns += [[lead if lead > -torch.inf else None for lead in done.margin.tolist()]]
@@ -175,7 +189,7 @@ def _broken(model: Any, x: Tensor, y: Tensor, threat: ThreatModel, method: Metho
     """Which samples a quick attack breaks: the dearest proof, where the method has one, is not tried on those."""
     if method not in DEAREST or not isinstance(threat.space, Ball) or threat.space.eps is None:
         return torch.zeros_like(y, dtype=torch.bool)
-    return QUICK(model, x, y, threat, seed=seed, ids=ids).success
+    return in_parts(lambda rows: QUICK(model, x[rows], y[rows], threat, seed=seed, ids=ids[rows]).success, len(x))
 
 
 def _folded(wanted: Wanted, method: str, threat: ThreatModel, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ so.
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Int
 
 from sparring.certify import Method, certify
 from sparring.errors import InputError, ModelError, StoreError
+from sparring.evaluation.sizing import halving
 from sparring.evaluation.stages import PATIENCE
 from sparring.evaluation.store import Store
 from sparring.models import Model
@@ -85,11 +87,14 @@ def bracket(
     kept = _kept(store, method)
     left = torch.tensor([i for i, one in enumerate(ids.tolist()) if one not in kept.by], dtype=torch.long)
     space, broken = threat.space.bind(x), torch.from_numpy(np.isin(ids.cpu().numpy(), fallen))
+    size = 16
     for some in left.split(CHUNK) if len(left) and not kept.refused else ():
         question = ThreatModel(space.at(some), threat.goal, threat.access, threat.queries)
         try:
             sent = x[some].to(device), y[some].to(device)
-            found = certify(model, sent, question, method=method, broken=broken[some].to(device))
+            known = broken[some].to(device)
+            prove = partial(certify, model, sent, question, method=method, broken=known)
+            found, size = halving(lambda size, prove=prove: prove(batch_size=size), size)
         except (InputError, ModelError) as error:
             kept.refused = str(error)
             break

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from sparring.models.blackbox import BlackBox
 from sparring.problem import Model
 from sparring.types import Batch
 
+T = TypeVar("T")
 MOST = {"cpu": 128, "cuda": 1024}
 """More rows at once are no faster: on a CPU they leave the cache (docs/design/engine.md)."""
 COPIES = 16
@@ -79,6 +81,18 @@ def in_parts(ask: Callable[[slice], Tensor], rows: int) -> Tensor:
         else:
             found, done = [*found, part], done + size
     return torch.cat(found)
+
+
+def halving(ask: Callable[[int], T], size: int) -> tuple[T, int]:
+    """What is found with so much at a time or, where memory runs out, with half as much; and with how much it was."""
+    while True:
+        try:
+            return ask(size), size
+        except RuntimeError as error:
+            if size == 1 or not starved(error):
+                raise
+        torch.cuda.empty_cache()  # out of the handler, whose traceback holds on to tensors
+        size = (size + 1) // 2
 
 
 def _kept(model: Model, x: Batch) -> int:
