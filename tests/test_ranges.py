@@ -5,16 +5,17 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 
 import pytest
 
-from sparring import attacks, directions, features, probes, strides, transforms
+from sparring import attacks, directions, features, goals, losses, probes, strides, transforms
 from sparring.attack import DecisionAttack
 from sparring.attacks import starts, subspaces
 from sparring.directions import Direction, Momentum
 from sparring.errors import InputError
+from sparring.goals import Targeted
 from sparring.ranges import OWN, SEARCHES, Settings
 
 MADE = [
     kind
-    for module in (attacks, directions, features, probes, strides, transforms, starts, subspaces)
+    for module in (attacks, directions, features, goals, losses, probes, strides, transforms, starts, subspaces)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Settings) and is_dataclass(kind)
 ]
@@ -39,6 +40,12 @@ def test_every_number_of_every_search_has_a_range():
 def test_a_count_is_whole_and_above_nothing(wrong):
     with pytest.raises(InputError, match=rf"SignOPT\(draws={wrong!r}\): give a whole number from 1"):
         attacks.SignOPT(draws=wrong)
+
+
+def test_a_goal_is_met_by_no_less_than_the_class_itself():
+    for wrong in ({"confidence": -0.5}, {"confidence": math.nan}, {"label": -1}):
+        with pytest.raises(InputError, match="Targeted.*: give a number from 0"):
+            Targeted(**{"label": 3} | wrong)
 
 
 def test_a_decay_above_one_and_a_hope_without_end_stand():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparring.errors import InputError
+from sparring.ranges import Settings
 from sparring.types import Labels, Logits, Mask, PerSample
 
 G = TypeVar("G", bound="Goal")
@@ -30,7 +31,7 @@ class Goal(ABC):
         """The same goal for some of the samples."""
 
 
-class Rule(ABC):
+class Rule(Settings, ABC):
     """What the attacker wants, of whichever sample."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from sparring.goals import ClassGoal
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.types import Delta, Logits, PerSample
 
 
@@ -153,7 +154,7 @@ class Bench(Protocol):
     random: Random
 
 
-class Moving(ABC):
+class Moving(Settings, ABC):
     """A loss that depends on the clean logits, on a draw, or on how far the search is."""
 
     @abstractmethod

@@ -55,15 +55,15 @@ OWN = Ranges(counts={"classes", "queries", "restarts", "searches", "steps"}, res
 """For settings of the user's own making, whose other names may mean anything."""
 SEARCHES = Ranges(
     counts=OWN.counts | {"copies", "draws", "population", "samples", "tries"},
-    above={"sigma"},
+    above={"fade", "sigma"},
     shares={"averaged", "b1", "b2", "chance", "dropped", "kept", "momentum", "p_init", "share", "smaller", "smallest"},
     endless={"behind", "doubt", "hope"},
 )
-"""For attacks, and for what they are made of."""
+"""For attacks and what they are made of: goals, losses, directions and the like."""
 
 
 class Settings:
-    """Frozen settings of an attack or of a part of one; raises InputError where a number among them makes no sense."""
+    """Frozen settings, of an attack say, or of a part of one; raises InputError where a number among them makes no sense."""
 
     def __post_init__(self) -> None:
         if is_dataclass(self):

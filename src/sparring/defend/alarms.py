@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparring.defend.record import Alarm, Epoch
+from sparring.ranges import Settings
 
 CATASTROPHIC, ROBUST = "catastrophic overfitting", "robust overfitting"
 TOLD = "robust"
@@ -13,7 +14,7 @@ SEEN = "robust on training data"
 
 
 @dataclass(frozen=True)
-class Alarms:
+class Alarms(Settings):
     """When to raise which. What they see is the figure `robust`; without it they are silent.
 
     References: catastrophic overfitting is of Wong, Rice & Kolter, "Fast is better than free", ICLR 2020,

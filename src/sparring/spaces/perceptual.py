@@ -12,6 +12,7 @@ from sparring import geometry
 from sparring.colours import ciede2000, rgb_to_lab
 from sparring.errors import InputError
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.spaces.base import SLACK
 from sparring.spaces.parameters import Parameters, pictures
 from sparring.types import Batch, Delta, Mask, PerSample, rows
@@ -21,7 +22,7 @@ Metric: TypeAlias = Callable[[Batch, Batch], PerSample]
 
 
 @dataclass(frozen=True)
-class SSIM:
+class SSIM(Settings):
     """√(1 - SSIM), of images in [0, 1]: the root makes of a similarity a distance that grows with the change.
 
     Reference: Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment: from error visibility to structural

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from sparring.problem import Model
 from sparring.progress import Watch
 from sparring.random import Random
+from sparring.ranges import Settings
 from sparring.spaces import Ball
 from sparring.threat import ThreatModel
 from sparring.types import Batch, Delta, Labels, Mask
@@ -84,7 +85,7 @@ class Learner(ABC):
 L = TypeVar("L", bound=Learner)
 
 
-class Recipe(ABC, Generic[L]):
+class Recipe(Settings, ABC, Generic[L]):
     """Settings of a fit."""
 
     @abstractmethod
