@@ -111,6 +111,7 @@ class Targeted(Rule):
             )
         if label is not None and (isinstance(label, bool) or not isinstance(label, Integral) or int(label) < 0):
             raise InputError(f"the target is {label!r}; give the number of a class, from 0, as in Targeted(3)")
+        super().__post_init__()
 
     def bind(self, y: Labels) -> ClassGoal:
         return ClassGoal(y if self.label is None else torch.full_like(y, self.label), +1, self.confidence)

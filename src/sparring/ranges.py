@@ -63,7 +63,7 @@ SEARCHES = Ranges(
 
 
 class Settings:
-    """Frozen settings, of an attack say, or of a part of one; raises InputError where a number among them makes no sense."""
+    """Frozen settings, as of an attack or a part of it; raises InputError where a number among them makes no sense."""
 
     def __post_init__(self) -> None:
         if is_dataclass(self):
