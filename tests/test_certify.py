@@ -145,6 +145,9 @@ def test_arrays_are_certified_as_the_tensors_that_they_hold():
     tensors, arrays = certify(model, (x, y), Linf(0.01)), certify(model, (x.numpy(), y.numpy()), Linf(0.01))
     assert torch.equal(tensors.certified, arrays.certified)
     assert torch.equal(tensors.margin, arrays.margin)
+    grey = (255 * x).byte()
+    tensors, bytes_ = certify(model, (grey.float() / 255, y), Linf(0.01)), certify(model, (grey, y), Linf(0.01))
+    assert torch.equal(tensors.margin, bytes_.margin)
     with pytest.raises(InputError, match="give one label an input"):
         certify(model, (x.numpy(), y[:2].numpy()), Linf(0.01))
 

@@ -382,7 +382,7 @@ def test_samples_that_wake_between_looks_are_asked_again():
     [
         (inputs(), None, r"labels are missing; give a tensor, as in torch.as_tensor\(y\)"),
         (inputs(), [0] * 16, "labels are of type list; give a tensor"),
-        (inputs().numpy(), torch.zeros(16).long(), "inputs are of type ndarray; give a tensor"),
+        (inputs().numpy(), torch.zeros(16).long(), r"of type ndarray; give a tensor.*load_data\(\(x, y\)\)"),
         (inputs().tolist(), torch.zeros(16).long(), "inputs are of type list; give a tensor"),
         (inputs()[:, 0, 0, 0], torch.zeros(16).long(), r"inputs have shape \(16,\); give samples on the first axis"),
         (inputs(), torch.zeros(16).bool(), "one integer a sample"),

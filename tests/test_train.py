@@ -46,7 +46,7 @@ from sparring.defend import (
 from sparring.defend.loop import groups
 from sparring.defend.risk import places
 from sparring.defend.tracking import MLflow, TensorBoard
-from sparring.errors import MissingExtraError
+from sparring.errors import MissingExtraError, ModelError
 from sparring.random import Random
 from trained import THREAT, flat, fragile, network, trained
 
@@ -584,6 +584,29 @@ def test_arrays_are_trained_on_as_the_tensors_that_they_hold():
         models.append(nn.Linear(x[0].numel(), 2))
         train(models[-1], data, Standard(), epochs=1, batch_size=16)
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_bytes_are_trained_on_as_the_floats_that_they_stand_for():
+    x, y = (fragile(32)[0] * 255).byte(), fragile(32)[1]
+    models = []
+    for data in ((x.float() / 255, y), (x, y)):
+        torch.manual_seed(0)
+        models.append(nn.Linear(x[0].numel(), 2))
+        train(models[-1], data, Standard(), epochs=1, batch_size=16)
+    assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_a_model_that_refuses_what_it_is_trained_on_is_told_so_in_a_sentence():
+    net, y = nn.Sequential(nn.Conv2d(3, 2, 4), nn.Flatten()), torch.zeros(8, dtype=torch.long)
+    with pytest.raises(ModelError, match=r"refused inputs of shape \(2, 4, 4, 3\).*; the inputs are channels last"):
+        train(net, (torch.rand(8, 4, 4, 3), y), Standard(), epochs=1)
+    with pytest.raises(KeyError, match="of the risk's own making"):
+        train(net, (torch.rand(8, 3, 4, 4), y), Unlucky(), epochs=1)
+
+
+class Unlucky(Risk):
+    def __call__(self, model, x, y, seed=0):
+        raise KeyError("of the risk's own making")
 
 
 def test_an_exported_program_is_refused_where_it_is_to_be_trained():

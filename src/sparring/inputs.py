@@ -52,7 +52,8 @@ def check(x: Batch, y: Labels, space: Space) -> tuple[Batch, Labels]:
     for name, value, example in (("inputs", x, "x"), ("labels", y, "y")):
         if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             kind = "missing" if value is None else f"of type {type(value).__name__}"
-            raise InputError(f"{name} are {kind}; give a tensor, as in torch.as_tensor({example})")
+            made = f"as in torch.as_tensor({example}), or as sparring.load_data((x, y)) makes of arrays"
+            raise InputError(f"{name} are {kind}; give a tensor, {made}")
     if x.ndim < 2:
         raise InputError(f"inputs have shape {tuple(x.shape)}; give samples on the first axis, features on others")
     if not x.is_floating_point():

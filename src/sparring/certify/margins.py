@@ -11,6 +11,7 @@ from torch import Tensor
 from sparring.bounds import Held, Tape, around, best_margins, chord_slopes, hold, least_margins, margins, trace
 from sparring.certify.certificate import Certificate, joined
 from sparring.data import load_data
+from sparring.data.arrays import floats
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted, Untargeted
 from sparring.guest import frozen
@@ -85,10 +86,10 @@ def certify(
 
 
 def _pair(data: Any) -> tuple[Batch, Labels]:
-    """Inputs and labels; tensors stay as they are and where they are."""
+    """Inputs and labels; tensors stay where they are and, but for bytes, as they are."""
     match data:
         case (Tensor() as x, Tensor() as y):
-            return x, y
+            return floats(x, "the data") if x.dtype == torch.uint8 else x, y
         case _:
             samples = load_data(data)
             return samples.x, samples.y

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_tensor, nn
 
 from sparring import spec
 from sparring.batches import Data, size_of
@@ -30,6 +30,7 @@ from sparring.defend.schedules import one_cycle as one_cycle
 from sparring.defend.together import together
 from sparring.errors import InputError
 from sparring.guest import modes_kept, switchable
+from sparring.inputs import explained
 from sparring.models.asking import ask
 from sparring.progress import Step, Watch, shown
 from sparring.types import Batch, Labels
@@ -82,8 +83,8 @@ def train(
     StoreError where the folder holds another training, and ModelError where the loss is no longer a number.
     """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    if isinstance(data, tuple) and any(isinstance(part, np.ndarray) for part in data):
-        samples = load_data(data)  # arrays, as `evaluate` takes them
+    if isinstance(data, tuple) and (not all(map(is_tensor, data)) or data[0].dtype == torch.uint8):
+        samples = load_data(data)  # arrays and bytes, as `evaluate` takes them
         data = (samples.x, samples.y)
     size = size_of(data)
     if not trained:
@@ -100,8 +101,11 @@ def train(
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
         )
+    blamed = nullcontext()
     if isinstance(data, tuple):
-        _within(model, data[0][:2].to(trained[0].device), data[1])
+        few = data[0][:2].to(trained[0].device)
+        _within(model, few, data[1])
+        blamed = explained(model, few, scores=False) if isinstance(risk, Risk) else blamed
     if keep == "best" and measure is None:
         raise InputError("the best weights cannot be told without a measure; give one, such as a Holdout")
     recipe = Recipe(epochs, batch_size, rate, optimizer, decay, schedule, clip, tuple(augment), average, seed)
@@ -111,7 +115,7 @@ def train(
         checkpoints = Checkpoints(
             folder, identity(model, data, wanted, vars(recipe) | {"precision": hardware.precision})
         )
-    with together(device) as processes, heeding(checkpoints is not None) as interrupted, modes_kept(model):
+    with together(device) as processes, heeding(checkpoints is not None) as interrupted, modes_kept(model), blamed:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             course = Course(model, data, wanted, recipe, hardware, processes, checkpoints, measure, alarms)
             speaks = processes.first
