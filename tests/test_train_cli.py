@@ -136,7 +136,22 @@ def test_the_same_command_goes_on_and_another_is_refused(here: Path):
     other = typed(*words, "--seed", "1")
     assert other.exit_code == 2 or other.exit_code == 1
     assert "give another --out, or add --fresh" in other.output
-    assert typed(*words, "--seed", "1", "--fresh").exit_code == 0
+    kept = {path: path.read_bytes() for path in (here / "out").rglob("*") if path.is_file()}
+    for wrong in (("--risk", "tradez"), ("--data", "gone.npz"), ("--rate", "-1")):
+        assert typed(*words, "--fresh", *wrong).exit_code == 2
+        assert {path: path.read_bytes() for path in (here / "out").rglob("*") if path.is_file()} == kept
+    on = [
+        "train",
+        "net.py:make@out/weights.safetensors",
+        *words,
+        "--quiet",
+        "--device",
+        "cpu",
+        "--seed",
+        "1",
+        "--fresh",
+    ]
+    assert CliRunner().invoke(app, on).exit_code == 0
 
 
 def test_a_card_says_that_the_judged_samples_chose_the_epoch_where_they_did(here: Path):

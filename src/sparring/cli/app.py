@@ -243,7 +243,7 @@ def _run(
 ) -> None:
     """Do it, keep it, show it."""
     with waiting("loading the model and the data", quiet):
-        from sparring.cli.job import clear, place, prepare
+        from sparring.cli.job import anew, place, prepare
         from sparring.cli.show import console, verdict
 
         job = prepare(asked)
@@ -251,9 +251,8 @@ def _run(
     demands = demands or Demands()
     if demands.min_robust is not None and job.threat.space.eps is None:
         raise InputError("--min-robust needs a threat with an eps, such as linf:8/255")
-    if fresh:
-        clear(folder)
-    found = job.run(asked, folder, progress=not quiet)
+    with anew(folder) if fresh else nullcontext():
+        found = job.run(asked, folder, progress=not quiet)
     if not job.first:
         return
     if as_json:

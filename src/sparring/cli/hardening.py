@@ -1,9 +1,9 @@
 """One training, from what was typed to the model card."""
 
 import os
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,10 +17,11 @@ from torch import nn
 
 from sparring import spec
 from sparring.attacks import PGD
+from sparring.cli.afresh import afresh
 from sparring.cli.asked import Asked
 from sparring.cli.card import card_of, write_card
 from sparring.cli.ending import SMOOTHING, certificate, method_of
-from sparring.cli.job import clear, prepare, sized
+from sparring.cli.job import RUN, prepare, sized
 from sparring.cli.names import pick, question
 from sparring.cli.recipes import OPTIMIZERS, augments, average, risk, tracker
 from sparring.cli.show import console
@@ -80,8 +81,6 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
     first = here().rank == 0
     if (out / "plan.json").is_file():
         raise StoreError(f"{out} holds an evaluation, and a training needs a folder of its own; give another --out")
-    if fresh:
-        forget(out)
     threat = question(wanted.threat, None, None, None)
     if threat.space.eps is None:
         raise InputError(f"--threat is {wanted.threat}, which leaves eps free; give one, as in linf:8/255")
@@ -95,53 +94,54 @@ def harden(wanted: Wanted, out: Path, *, fresh: bool, quiet: bool) -> dict[str, 
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     loaded, model = trainable(wanted.model, wanted.seed, device)
     size = sized(loaded, wanted.resize)
-    data, held, val = samples(wanted, out, size, loaded, first)
-    start = time.monotonic()
-    record = train(
-        model,
-        (data.x, data.y),
-        against,
-        epochs=wanted.epochs,
-        batch_size=wanted.batch_size,
-        rate=usual if wanted.rate is None else wanted.rate,
-        optimizer=make,
-        decay=wanted.decay,
-        schedule=schedule,
-        clip=wanted.clip,
-        augment=changes,
-        average=mean,
-        seed=wanted.seed,
-        measure=Holdout(held.x[:MOST], held.y[:MOST], PGD(10), threat, seen=(data.x[:MOST], data.y[:MOST])),
-        keep="best",
-        alarms=Alarms(stop=True),
-        folder=out,
-        hardware=Hardware(cast("Precision", wanted.precision)),
-        track=others,
-        progress=not quiet,
-    )
-    seconds = time.monotonic() - start
-    hardened = f"{wanted.model.rpartition('@')[0] or wanted.model}@{out / LAST}"
-    asked = Asked(
-        hardened,
-        wanted.test or val,
-        wanted.threat,
-        wanted.plan,
-        resize=wanted.resize,
-        seed=wanted.seed,
-        device=wanted.device,
-        certify=None if method == SMOOTHING else method,
-    )
-    job = prepare(asked)
-    found = job.run(asked, out / "verdict", progress=not quiet)
-    if not first:
-        return None
-    proven = certificate(method, against, job, found, wanted.seed)
-    chosen = wanted.test is None
-    card = card_of(
-        asdict(wanted), record, found, spec.code(against), seconds, hardened, chosen=chosen, certified=proven
-    )
-    write_card(card, out)
-    return card
+    with anew(out) if fresh else nullcontext():
+        data, held, val = samples(wanted, out, size, loaded, first)
+        start = time.monotonic()
+        record = train(
+            model,
+            (data.x, data.y),
+            against,
+            epochs=wanted.epochs,
+            batch_size=wanted.batch_size,
+            rate=usual if wanted.rate is None else wanted.rate,
+            optimizer=make,
+            decay=wanted.decay,
+            schedule=schedule,
+            clip=wanted.clip,
+            augment=changes,
+            average=mean,
+            seed=wanted.seed,
+            measure=Holdout(held.x[:MOST], held.y[:MOST], PGD(10), threat, seen=(data.x[:MOST], data.y[:MOST])),
+            keep="best",
+            alarms=Alarms(stop=True),
+            folder=out,
+            hardware=Hardware(cast("Precision", wanted.precision)),
+            track=others,
+            progress=not quiet,
+        )
+        seconds = time.monotonic() - start
+        hardened = f"{wanted.model.rpartition('@')[0] or wanted.model}@{out / LAST}"
+        asked = Asked(
+            hardened,
+            wanted.test or val,
+            wanted.threat,
+            wanted.plan,
+            resize=wanted.resize,
+            seed=wanted.seed,
+            device=wanted.device,
+            certify=None if method == SMOOTHING else method,
+        )
+        job = prepare(asked)
+        found = job.run(asked, out / "verdict", progress=not quiet)
+        if not first:
+            return None
+        proven = certificate(method, against, job, found, wanted.seed)
+        chosen = wanted.test is None
+        card = card_of(
+            asdict(wanted), record, found, spec.code(against), seconds, hardened, chosen=chosen, certified=proven
+        )
+        write_card(card, out)
+        return card
 
 
 def trainable(name: str, seed: int, device: torch.device) -> tuple[LoadedModel, nn.Module]:
@@ -179,15 +179,12 @@ def samples(
     return train, held, str(where)
 
 
-def forget(out: Path) -> None:
-    """Remove what an earlier training left in the folder, and nothing else."""
-    if here().size > 1:
-        raise InputError("--fresh is not for several processes at once; remove the folder first")
-    for name in (STATE, BEST, LAST, RECORD, HELD_OUT, "card.html", "card.json"):
-        (out / name).unlink(missing_ok=True)
-    clear(out / "verdict")
-    if (out / "verdict").is_dir() and not any((out / "verdict").iterdir()):
-        shutil.rmtree(out / "verdict")
+def anew(out: Path) -> ExitStack:
+    """Without what an earlier training left in the folder, until the new one has begun."""
+    stack, begun = ExitStack(), out / STATE
+    stack.enter_context(afresh(out, (STATE, BEST, LAST, RECORD, HELD_OUT, "card.html", "card.json"), begun))
+    stack.enter_context(afresh(out / "verdict", RUN, begun))
+    return stack
 
 
 def shown(card: Mapping[str, Any], out: Path) -> None:

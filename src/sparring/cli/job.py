@@ -4,9 +4,9 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, cast, get_args
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sparring.certify import Method
+from sparring.cli.afresh import afresh
 from sparring.cli.asked import Asked
 from sparring.cli.guard import say
 from sparring.cli.names import attack, makers, pick, question
@@ -52,7 +53,9 @@ OWN = (
     "report.html",
     "adversarial.safetensors",
 )
-"""The files of a store, beside its folders `rows` and `adversarial`."""
+"""The files of a store, beside its folders."""
+RUN = (*OWN, FILE, f"{FILE}-wal", f"{FILE}-shm", "rows", "adversarial", "certificates")
+"""All that a run leaves."""
 
 
 @dataclass(frozen=True)
@@ -209,17 +212,15 @@ def kept(folder: Path) -> Asked:
 
 
 def clear(folder: Path) -> None:
-    """Remove a run from its folder, and nothing else; a folder that holds no run is left alone.
+    """Remove a run from its folder, and nothing else."""
+    with anew(folder):
+        pass
 
-    Raises InputError where several processes share the run: one would remove what another has begun.
-    """
-    if here().size > 1:
-        raise InputError("--fresh is not for several processes at once; remove the folder first")
-    if any((folder / name).is_file() for name in ("plan.json", RECORD)):
-        for name in (*OWN, FILE, f"{FILE}-wal", f"{FILE}-shm"):
-            (folder / name).unlink(missing_ok=True)
-        for name in ("rows", "adversarial", "certificates"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+
+def anew(folder: Path) -> AbstractContextManager[None]:
+    """Without the run that a folder holds, until the new one has begun; a folder that holds none is left alone."""
+    held = any((folder / name).is_file() for name in ("plan.json", RECORD))
+    return afresh(folder, RUN, begun=folder / RECORD) if held else nullcontext()
 
 
 def _describe(reference: str) -> Mapping[str, Any]:
