@@ -97,7 +97,8 @@ def _attacks() -> tuple[Sequence[str], list[tuple[str, ...]]]:
 def _plans() -> tuple[Sequence[str], list[tuple[str, ...]]]:
     threat = as_threat("linf:8/255")
     return ("name", "in linf, in this order", "what it is"), [
-        (name, ", ".join(plan_for(name, threat)), first_sentence(make)) for name, make in PLANS.items()
+        *((name, ", ".join(plan_for(name, threat)), first_sentence(make)) for name, make in PLANS.items()),
+        ("FILE.py:FUNCTION", "as it says", "What a function of your own returns: attacks, in a list or by name."),
     ]
 
 
