@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sparring.attack import AllTargets, Attack, Cascade, GradientAttack
 from sparring.attacks.alma import ALMA
 from sparring.attacks.fmn import FMN
-from sparring.attacks.pdgd import PDGD, PDPGD
+from sparring.attacks.pdgd import PDPGD
 from sparring.attacks.pruning import Pruning
 from sparring.attacks.shrinking import ShrinkingBall
 from sparring.attacks.sigma_zero import SigmaZero
@@ -53,6 +53,9 @@ def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]
     def share(hundredths: int) -> int:
         return few * hundredths // 100
 
+    def far_out(hundredths: int, outset: float) -> ShrinkingBall:
+        return ShrinkingBall(share(hundredths), outset=outset, behind=1.4)
+
     if isinstance(space, L0):
         aims = min(classes, 3)
         aimed = AllTargets(SigmaZero(share(12) // aims), aims)
@@ -60,9 +63,12 @@ def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]
     if isinstance(space, L1):
         return PDPGD(share(42)), ShrinkingBall(share(18)), AllTargets(FMN(share(40) // classes, hope=2), classes)
     if isinstance(space, L2):
-        farther, far = (ShrinkingBall(share(16), outset=outset, behind=1.5) for outset in (0.6, 0.3))
         aims = min(classes, 4)
-        aimed = ShrinkingBall(share(16) // aims, outset=None, hope=2, doubt=0.12)
-        return PDGD(share(25)), ALMA(share(27), first=0.1, behind=1.5), farther, far, AllTargets(aimed, aims)
-    aimed = ShrinkingBall(share(68) // classes, outset=None, hope=4, doubt=0.12)
-    return ShrinkingBall(share(25)), AllTargets(aimed, classes)
+        aimed = ShrinkingBall(share(17) // aims, outset=None, hope=2, doubt=0.12)
+        near, farther, far = (far_out(hundredths, outset) for hundredths, outset in ((10, 0.1), (17, 0.6), (17, 0.3)))
+        last = ShrinkingBall(share(6), outset=None)
+        return ALMA(share(27), first=0.1), near, farther, far, AllTargets(aimed, aims), last
+    aims = min(classes, 6)
+    aimed = ShrinkingBall(share(52) // aims, outset=None, hope=4, doubt=0.12)
+    near, last = ShrinkingBall(share(14), outset=0.1), ShrinkingBall(share(8), outset=None)
+    return near, far_out(13, 0.3), far_out(11, 0.6), AllTargets(aimed, aims), last
