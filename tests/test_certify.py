@@ -148,6 +148,8 @@ def test_arrays_are_certified_as_the_tensors_that_they_hold():
     grey = (255 * x).byte()
     tensors, bytes_ = certify(model, (grey.float() / 255, y), Linf(0.01)), certify(model, (grey, y), Linf(0.01))
     assert torch.equal(tensors.margin, bytes_.margin)
+    with pytest.raises(InputError, match="batch_size is 0 and steps 30; each must be at least 1"):
+        certify(model, (x, y), Linf(0.01), batch_size=0)
     with pytest.raises(InputError, match="give one label an input"):
         certify(model, (x.numpy(), y[:2].numpy()), Linf(0.01))
 

@@ -9,6 +9,7 @@ from torch import nn
 from known import Affine, inputs, mlp
 from sparring.attack import AllTargets, Cascade, DecisionAttack, GradientAttack, Near, ScoreAttack, Transfer, restarts
 from sparring.attacks import FMN, PGD, Square
+from sparring.defend import AdversarialRisk
 from sparring.errors import InputError, ModelError
 from sparring.goals import Targeted
 from sparring.losses import Point, cross_entropy, margin
@@ -266,6 +267,20 @@ def test_a_search_that_returns_no_perturbation_of_the_batch_is_told_so(returned,
     stray = dataclass(frozen=True)(Stray)()
     with pytest.raises(InputError, match=rf"the search of Stray returned {said}; return the last delta, of shape "):
         stray(mlp(), inputs(2), torch.zeros(2, dtype=torch.long), Linf(0.1))
+
+
+def test_ids_are_one_a_sample():
+    question = mlp(), inputs(2), torch.zeros(2, dtype=torch.long), Linf(0.1)
+    with pytest.raises(InputError, match=r"ids are of shape \(3,\); give one whole number for each of 2 samples"):
+        PGD(2)(*question, ids=torch.arange(3))
+    listed, given = (PGD(2)(*question, ids=ids).x for ids in ([3, 5], torch.tensor([3, 5])))
+    assert torch.equal(listed, given)
+
+
+@pytest.mark.parametrize("make", [lambda: Cascade((PGD,)), lambda: AllTargets(PGD), lambda: AdversarialRisk(PGD, "l2")])
+def test_a_class_in_place_of_an_attack_is_told_so(make):
+    with pytest.raises(InputError, match=r"\(attacks?=PGD\): give one, as in PGD\(…\)"):
+        make()
 
 
 def test_a_loss_given_by_name_is_answered_with_where_it_is():

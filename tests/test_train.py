@@ -609,6 +609,35 @@ class Unlucky(Risk):
         raise KeyError("of the risk's own making")
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": "net"}, "the model is a str; give an nn.Module"),
+        ({"risk": "trades"}, r"the risk is 'trades'; give one with its settings"),
+        ({"risk": Standard}, "the risk is the class Standard; give one"),
+        ({"augment": Flip()}, r"augment is Flip\(\) alone; give a sequence, as in \[Flip\(\)\]"),
+        ({"epochs": 1.5}, "and counts must be whole"),
+        ({"data": torch.rand(8, 4)}, r"the data is a Tensor; give a pair \(x, y\)"),
+        ({"data": (torch.rand(8, 4), torch.zeros(3).long())}, "there are 8 inputs and 3 labels"),
+        ({"data": (torch.full((8, 4), torch.nan), torch.zeros(8).long())}, "the inputs hold NaN or infinity"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(changed, said):
+    given = {"model": nn.Linear(4, 2), "data": (torch.rand(8, 4), torch.zeros(8).long()), "risk": Standard()}
+    with pytest.raises(InputError, match=said):
+        train(**given | {"epochs": 1} | changed)
+
+
+def test_labels_of_any_whole_kind_are_trained_on():
+    x, y = fragile(32)
+    models = []
+    for labels in (y, y.int(), y.byte()):
+        torch.manual_seed(0)
+        models.append(nn.Linear(x[0].numel(), 2))
+        train(models[-1], (x, labels), Standard(), epochs=1, batch_size=16)
+    assert all(torch.equal(models[0].weight, other.weight) for other in models)
+
+
 def test_an_exported_program_is_refused_where_it_is_to_be_trained():
     net = nn.Linear(4, 2)
     program = torch.export.export(net, (torch.rand(2, 4),)).module()

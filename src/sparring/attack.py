@@ -164,6 +164,7 @@ class Cascade(Attack):
             raise InputError(
                 "a Cascade of no attacks finds nothing; give at least one, as in Cascade((PGD(), Square()))"
             )
+        super().__post_init__()
 
     @property
     def access(self) -> Access:
@@ -227,6 +228,10 @@ class Transfer(DecisionAttack):
 
     surrogate: Model
     attack: Attack = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_uncallable(self.surrogate)
+        super().__post_init__()
 
     def search(self, p: Decisions, /) -> Delta:
         return self.attack.search(p.against(self.surrogate))

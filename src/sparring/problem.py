@@ -283,8 +283,11 @@ def bind(
     nobody will read the books, and `slope` leaves them alone, unless queries are limited.
     """
     given, (x, y) = x, check(x, y, threat.space)
+    names = torch.arange(len(x)) if ids is None else torch.as_tensor(ids)
+    if names.shape != y.shape:
+        raise InputError(f"ids are of shape {tuple(names.shape)}; give one whole number for each of {len(y)} samples")
     sent = partial(geometry.sent, dtype=given.dtype, levels=threat.levels)
-    random = Random(seed, torch.arange(len(x)) if ids is None else ids, stream=stream, dtype=x.dtype, device=x.device)
+    random = Random(seed, names, stream=stream, dtype=x.dtype, device=x.device)
     space = threat.space.bind(x)
     ledger = Ledger(geometry.clip(x, *space.box), space, threat.goal.bind(y), threat.queries, retire=retire)
     kinds = {Access.DECISIONS: Decisions, Access.SCORES: Scores, Access.GRADIENTS: Gradients}

@@ -29,6 +29,10 @@ class Ranges:
         """Raise InputError where a number among the settings of a dataclass makes no sense."""
         for name in (one.name for one in fields(cast(Any, settings)) if one.init):
             value = getattr(settings, name)
+            for part in cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,):
+                if isinstance(part, type) and issubclass(part, Settings):
+                    called = part.__name__
+                    raise InputError(f"{type(settings).__name__}({name}={called}): give one, as in {called}(…)")
             if (wanted := self._wanted(name, value)) is not None:
                 raise InputError(f"{type(settings).__name__}({name}={value!r}): give {wanted}")
 

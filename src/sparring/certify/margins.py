@@ -72,8 +72,11 @@ def certify(
     if len(x) == 0:
         raise InputError("there are no samples to certify; give at least one")
     space = space.bind(x)
+    if min(batch_size, steps) < 1:
+        raise InputError(f"batch_size is {batch_size} and steps {steps}; each must be at least 1")
     if broken is None:
         broken = torch.zeros_like(y, dtype=torch.bool)
+    broken = torch.as_tensor(broken, device=y.device)
     if broken.shape != y.shape:
         raise InputError(f"broken is of shape {tuple(broken.shape)}; give one value for each of {len(y)} samples")
     parts: list[Certificate] = []

@@ -13,7 +13,7 @@ from scipy.special import betaincinv, ndtri
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.guest import frozen
 from sparring.models import Model
 from sparring.random import Random
@@ -92,9 +92,11 @@ class Smoothed:
         and on its id (its place in the data where `ids` is None), not on `batch_size`, the number of copies in a call.
         Costs n0 + n forward passes a sample.
         """
+        if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"the inputs are {kind_of(x)}; give a tensor")
         norm = (2.0 if self.noise == "gaussian" else 1.0) if norm is None else float(norm)
         stretch = self._stretch(norm, x[0].numel())
-        if n0 < 1 or n < 1 or not 0 < alpha < 1:
+        if not all(isinstance(one, int) and one > 0 for one in (n0, n)) or not 0 < alpha < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"n0 is {n0}, n {n} and alpha {alpha}; give counts above 0 and a chance between 0 and 1")
         label, shares = torch.full((len(x),), -1, device=x.device), torch.zeros(len(x), dtype=torch.float64)
         radius = torch.zeros(len(x), dtype=torch.float64)

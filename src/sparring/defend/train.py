@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, is_tensor, nn
+from torch import Tensor, nn
 
 from sparring import spec
 from sparring.batches import Data, size_of
-from sparring.data import load_data
 from sparring.defend.alarms import Alarms
 from sparring.defend.augment import Augment
 from sparring.defend.averaging import Average
@@ -20,6 +20,7 @@ from sparring.defend.course import Course
 from sparring.defend.hardware import Hardware
 from sparring.defend.held_out import Holdout as Holdout
 from sparring.defend.held_out import Measure
+from sparring.defend.intake import gathered, refuse
 from sparring.defend.interrupt import heeding
 from sparring.defend.loop import Recipe
 from sparring.defend.record import Epoch as Epoch
@@ -29,7 +30,7 @@ from sparring.defend.schedules import Schedule
 from sparring.defend.schedules import one_cycle as one_cycle
 from sparring.defend.together import together
 from sparring.errors import InputError
-from sparring.guest import modes_kept, switchable
+from sparring.guest import modes_kept
 from sparring.inputs import explained
 from sparring.models.asking import ask
 from sparring.progress import Step, Watch, shown
@@ -82,34 +83,28 @@ def train(
     The model's modes and the global random state end as they began. Raises InputError where nothing can be trained,
     StoreError where the folder holds another training, and ModelError where the loss is no longer a number.
     """
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    if isinstance(data, tuple) and (not all(map(is_tensor, data)) or data[0].dtype == torch.uint8):
-        samples = load_data(data)  # arrays and bytes, as `evaluate` takes them
-        data = (samples.x, samples.y)
-    size = size_of(data)
-    if not trained:
-        raise InputError("no parameter of the model asks for a gradient; call model.requires_grad_() first")
-    if not switchable(model):
-        raise InputError(
-            "the model is an exported program, which has no training mode; train the module that it was exported from"
-        )
+    refuse(model, risk, augment)
+    data = gathered(data)
+    size, device = size_of(data), next(weight.device for weight in model.parameters() if weight.requires_grad)
     if decay is not None and decay < 0:
         raise InputError(f"decay is {decay:g}; give 0 or more, or None for the optimizer's own")
     if clip is not None and not clip > 0:
         raise InputError(f"clip is {clip:g}; give the longest gradient, above 0, or None for any length")
-    if min(epochs, batch_size, size) < 1 or not 0 < rate < math.inf:
+    whole = isinstance(epochs, Integral) and isinstance(batch_size, Integral)
+    if not whole or min(epochs, batch_size, size) < 1 or not 0 < rate < math.inf:
         raise InputError(
             f"{epochs} epochs of {size} samples, {batch_size} a batch, at rate {rate:g}: each must be above 0"
+            f"{'' if whole else ', and counts must be whole'}"
         )
     blamed = nullcontext()
     if isinstance(data, tuple):
-        few = data[0][:2].to(trained[0].device)
+        few = data[0][:2].to(device)
         _within(model, few, data[1])
         blamed = explained(model, few, scores=False) if isinstance(risk, Risk) else blamed
     if keep == "best" and measure is None:
         raise InputError("the best weights cannot be told without a measure; give one, such as a Holdout")
     recipe = Recipe(epochs, batch_size, rate, optimizer, decay, schedule, clip, tuple(augment), average, seed)
-    device, wanted = trained[0].device, as_risk(risk)
+    wanted = as_risk(risk)
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(
