@@ -46,7 +46,7 @@ FLOORS = (
         "swift",
     },
     {"threat"},
-    {"ledger", "engine", "inputs"},
+    {"ledger", "engine", "inputs", "pairs"},
     {"parts"},
     {"problem"},
     {"attack", "segment", "boundaries", "penalised", "features"},

@@ -64,6 +64,17 @@ def test_on_two_affine_classes_the_universal_perturbation_is_the_normal_of_the_b
     assert torch.allclose(attack.delta.flatten(1).norm(p=space.p, dim=1), torch.tensor(space.eps))
 
 
+def test_arrays_and_bytes_are_fitted_to_as_the_tensors_that_they_stand_for():
+    model, x = Affine(classes=2, features=90), (255 * inputs(16, (3, 5, 6))).byte()
+    y = model(x / 255).argmax(1)
+    forms = ((x / 255, y), (x, y.int()), (x.numpy(), y.numpy()))
+    found = [fit_universal(model, data, Linf(0.05), epochs=2).delta for data in forms]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    with pytest.raises(InputError, match="16 inputs and 3 labels"):
+        fit_universal(model, (x, y[:3]), Linf(0.05))
+
+
 def test_one_perturbation_gathered_from_the_nearest_points_leaves_one_affine_class():
     model, x = Affine(classes=2), inputs(24)
     y = model(x).argmax(1)
@@ -263,7 +274,7 @@ def test_what_cannot_be_fitted_is_said_in_one_sentence():
         fit_universal(model, (x, y), scores)
     with pytest.raises(InputError, match="needs one number"):
         fit_universal(model, (x, y), Linf())
-    with pytest.raises(InputError, match="each must be at least 1"):
+    with pytest.raises(InputError, match="each must be whole, and at least 1"):
         fit_universal(model, (x, y), Linf(EPS), epochs=0)
     with pytest.raises(InputError, match="works on images"):
         fit_advgan(model, (x.flatten(1), y), Linf(EPS))

@@ -20,7 +20,7 @@ from sparring.defend.course import Course
 from sparring.defend.hardware import Hardware
 from sparring.defend.held_out import Holdout as Holdout
 from sparring.defend.held_out import Measure
-from sparring.defend.intake import gathered, refuse
+from sparring.defend.intake import refuse
 from sparring.defend.interrupt import heeding
 from sparring.defend.loop import Recipe
 from sparring.defend.record import Epoch as Epoch
@@ -33,6 +33,7 @@ from sparring.errors import InputError
 from sparring.guest import modes_kept
 from sparring.inputs import explained
 from sparring.models.asking import ask
+from sparring.pairs import gathered
 from sparring.progress import Step, Watch, shown
 from sparring.types import Batch, Labels
 

@@ -18,6 +18,7 @@ from sparring.attacks.learned.recipe import FitRecord, L, Learner, Recipe, Task
 from sparring.batches import Data, order, size_of, taken
 from sparring.errors import InputError, ModelError
 from sparring.guest import frozen
+from sparring.pairs import gathered
 from sparring.problem import Model, check
 from sparring.progress import Step, Watch, shown
 from sparring.random import Random
@@ -43,9 +44,10 @@ def fit(
     Raises InputError where the data do not fit the threat model, StoreError where the folder holds the checkpoint of
     another fit, and ModelError where the loss is no longer a number.
     """
+    data = gathered(data)
     size, (x, y) = size_of(data), taken(data, torch.arange(min(64, size_of(data))))
-    if min(epochs, batch_size, size) < 1:
-        raise InputError(f"{epochs} epochs of {size} samples, {batch_size} a batch: each must be at least 1")
+    if not isinstance(epochs, int) or min(epochs, batch_size, size) < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"{epochs} epochs of {size} samples, {batch_size} a batch: each must be whole, and at least 1")
     task = _task(recipe, model, x, y, threat)
     settings, asked = spec.write(recipe, _named), spec.write(threat)
     same = {"recipe": settings, "threat": asked, "seed": seed, "batch size": batch_size, "images": size}

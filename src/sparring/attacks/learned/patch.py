@@ -15,6 +15,7 @@ from sparring.batches import Data, order, size_of, taken
 from sparring.errors import AccessError, InputError, ModelError, StoreError
 from sparring.guest import frozen
 from sparring.losses import Loss, Point
+from sparring.pairs import gathered
 from sparring.problem import Decisions, Model, check
 from sparring.random import Random
 from sparring.spaces import Patch, Space
@@ -97,6 +98,7 @@ def fit_patch(
 
     Reference: Brown, Mané, Roy, Abadi & Gilmer, "Adversarial patch", NIPS 2017 workshop, arXiv:1712.09665, section 2.
     """
+    data = gathered(data)
     question, size = as_threat(threat), size_of(data)
     space = _patch(question.space, fit_patch)
     if question.access < Access.GRADIENTS:
@@ -105,6 +107,8 @@ def fit_patch(
         )
     if min(epochs, batch_size, size, places) < 1:
         raise InputError(f"{epochs} epochs of {size} samples, {batch_size} a batch: each must be at least 1")
+    if not 0 < rate < torch.inf:
+        raise InputError(f"rate is {rate}; give a number above 0, in units of the box's width")
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     x = check(*taken(data, torch.arange(1)), space)[0]
     x = x if weight is None else x.to(weight.device)
