@@ -171,8 +171,8 @@ def test_where_memory_runs_out_as_much_is_certified_in_smaller_batches(tmp_path,
     (tmp_path / "net.py").write_text(NET + STARVED)
     tables: list[str] = []
     for method, net in (("auto", "make"), ("auto", "starved"), ("smoothing", "make"), ("smoothing", "narrow")):
-        given = ("--data", "net.py:test", "-t", "linf:0.02", "-m", method, "-o", f"{method}-{net}")
-        run("certify", f"net.py:{net}", *given, *(("--samples", "500") if method == "smoothing" else ()))
+        given = ("--data", "net.py:test", "-t", "linf:0.02", "-n", "6", "-m", method, "-o", f"{method}-{net}")
+        run("certify", f"net.py:{net}", *given, *(("--samples", "200") if method == "smoothing" else ()))
         tables.append((tmp_path / f"{method}-{net}" / "certificates" / "rows.csv").read_text())
     assert tables[0] == tables[1] != tables[2] == tables[3]
 

@@ -434,15 +434,15 @@ def test_fresh_forgets_a_run_and_nothing_else(sparring: Command):
     assert Path("mine/plan.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("wrong", [("--data", "nets.py:outside"), ("-t", "linf:7"), ("--plan", "nets.py:number")])
-def test_a_fresh_run_that_is_refused_takes_nothing_of_the_one_before(sparring: Command, wrong: tuple[str, str]):
+def test_a_fresh_run_that_is_refused_takes_nothing_of_the_one_before(sparring: Command):
     def held() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and "there" in str(path)}
 
     sparring(*FINE)
     before = held()
-    assert sparring(*FINE, "--fresh", *wrong).code == 2
-    assert held() == before
+    for wrong in (("--data", "nets.py:outside"), ("-t", "linf:7"), ("--plan", "nets.py:number")):
+        assert sparring(*FINE, "--fresh", *wrong).code == 2
+        assert held() == before
     assert sparring(*FINE, "--fresh", "--seed", "1").code == 0
     assert json.loads(Path("there/verdict.json").read_text())["seed"] == 1
     assert not list(Path().glob(".there*"))
