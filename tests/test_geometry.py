@@ -110,6 +110,15 @@ def test_projections_are_feasible_in_single_precision_and_idempotent(name, seed,
     assert torch.allclose(project(u, radius, low, high), u, atol=1e-5 * max(1.0, eps))
 
 
+@pytest.mark.parametrize("name", ["project_l1", "project_l2"])
+def test_projections_can_be_differentiated(name):
+    v, low, high = problem(3, 30)
+    v.requires_grad_()
+    (gradient,) = torch.autograd.grad(getattr(geometry, name)(v, torch.tensor([1.0]).double(), low, high).sum(), v)
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
 def test_projections_treat_each_row_by_its_own_radius():
     v, low, high = torch.ones(3, 4), torch.full((3, 4), -9.0), torch.full((3, 4), 9.0)
     eps = torch.tensor([0.5, 1.0, 100.0])

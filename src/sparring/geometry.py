@@ -72,7 +72,7 @@ def project_l2(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
         wanted = (missing > close) & (scale < 1)
         if v.device.type == "cpu" and not bool(wanted.any()):  # a look is free here and a wait elsewhere
             break
-        left = torch.linalg.vecdot(square, longer.eq_(u)).clamp_min(TINY**2)  # of those that are not clipped
+        left = torch.linalg.vecdot(square, (longer - u).eq_(0)).clamp_min(TINY**2)  # of what is not clipped
         scale = torch.where(wanted, (scale.square() + missing / left).sqrt().clamp_max(1), scale)
     else:
         u = (scale[:, None] * v).clamp(low, high)

@@ -20,7 +20,7 @@ from sparring.attacks import (
     Staged,
     autoattack,
 )
-from sparring.errors import InputError
+from sparring.errors import InputError, kind_of
 from sparring.evaluation.plan_margins import by_margin, names_a_class, patched
 from sparring.evaluation.rows import CLEAN, CONFIRM, CURVE
 from sparring.evaluation.unseen import unseen
@@ -44,7 +44,10 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
     """
     if isinstance(plan, str):
         if plan not in PLANS:
-            raise InputError(f"unknown plan {plan!r}; known are {', '.join(PLANS)}")
+            raise InputError(
+                f"unknown plan {plan!r}; known are {', '.join(PLANS)}; or give attacks, such as [PGD(steps=40)], "
+                f"on the command line as --plan file.py:function"
+            )
         wanted = PLANS[plan](threat) if names_a_class(threat) else by_margin(plan, threat)
         allowed = {name: one for name, one in wanted.items() if one.access <= threat.access}
         if not allowed:
@@ -58,13 +61,15 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(plan, Attack):
         plan = (plan,)
     if not isinstance(plan, Mapping | Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(f"the plan is {plan!r}; give one of {', '.join(PLANS)}, or attacks, such as [PGD(steps=40)]")
+        seen = plan if isinstance(plan, int | float) else kind_of(plan)
+        raise InputError(f"the plan is {seen}; give one of {', '.join(PLANS)}, or attacks, such as [PGD(steps=40)]")
     named = dict(plan) if isinstance(plan, Mapping) else _numbered(plan)
     if not named:
         raise InputError("the plan holds no attack; give at least one")
     for name, one in named.items():
         if not isinstance(one, Attack):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"{name!r} in the plan is {one!r}; give an attack such as PGD(steps=40)")
+            what = f"the class {one.__name__}" if isinstance(one, type) else kind_of(one)  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"{name!r} in the plan is {what}; give an attack such as PGD(steps=40)")
         if name in (CLEAN, CURVE, CONFIRM, ""):
             raise InputError(f"an attack of the plan is called {name!r}, a name that is taken; give it another")
         if one.access > threat.access:
