@@ -63,7 +63,7 @@ def project_l2(v: Flat, eps: PerSample, low: Flat, high: Flat) -> Flat:
     answer from below, and every iterate is feasible. It ends after a handful of rounds; sixteen are enough for images,
     and stopping short costs exactness only.
     """
-    square, close = v.square(), 16 * torch.finfo(v.dtype).eps * eps.square()
+    square, close = v.square(), 4 * torch.finfo(v.dtype).eps * eps.square()
     scale = (eps / norm(v, 2).clamp_min(TINY)).clamp_max(1)
     for _ in range(16):
         longer = scale[:, None] * v

@@ -1,6 +1,8 @@
 """The score of a search: what was asked, who is done, and the best point of every sample."""
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +109,11 @@ class Ledger:
             setattr(self, name, getattr(self, name).index_copy(0, index, getattr(part, name)))
         self._billed = max(self._billed, part._billed)  # noqa: SLF001, its own class
 
+    def settle(self, index: Tensor, part: "Ledger") -> None:
+        """The same; who rests in the part rests here."""
+        self.merge(index, part)
+        self._resting = self._resting.index_copy(0, index, part._resting)  # noqa: SLF001, its own class
+
     def crowd(self, index: Tensor, count: int) -> "Ledger":
         """The books of `count` copies of each of these samples, one after the other."""
         part = self.at(index.repeat_interleave(count))
@@ -144,6 +151,15 @@ class Ledger:
         """Ask nothing about these samples, in whichever search, until told otherwise."""
         self.spared = far
         self.risen += 1
+
+    @contextmanager
+    def only(self, near: Mask) -> Generator[None, None, None]:
+        """Ask about these samples alone meanwhile; of the others, those rest afterwards that rested before."""
+        spared, resting = self.spared, self._resting
+        self.spare(spared | ~near)
+        yield
+        self.spare(spared)
+        self._resting = torch.where(near, self._resting, resting)
 
     def vouch(self) -> None:
         """Raise ModelError where answers were no numbers: such a model is neither broken nor robust."""

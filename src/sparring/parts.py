@@ -40,13 +40,11 @@ class Parts(ABC):
         ledger, index = self._ledger, near.nonzero().squeeze(1)
         with self.random.apart():  # the search ends sooner where none is left, and later draws must not tell
             if self._dense or not len(index) or self.fallen is not None or not isinstance(ledger.clean, Tensor):
-                ledger.spare((before := ledger.spared) | ~near)
-                last = search(self)
-                ledger.spare(before)
-                return last
+                with ledger.only(near):
+                    return search(self)
             part = self._part(ledger.at(index), self.goal.at(index), self.random.at(index))
             last = search(part)
-        ledger.merge(index, part._ledger)  # noqa: SLF001, its own class
+        ledger.settle(index, part._ledger)  # noqa: SLF001, its own class
         return self.best.index_copy(0, index, last)
 
     def crowd(self: S, count: int, search: Callable[[S], Delta]) -> Delta:
