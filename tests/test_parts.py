@@ -8,6 +8,7 @@ import torch
 
 from known import Affine, inputs, mlp
 from sparring.attack import ScoreAttack
+from sparring.attacks import Square
 from sparring.losses import margin
 from sparring.spaces import Linf
 from sparring.threat import Access, ThreatModel
@@ -69,6 +70,15 @@ def test_more_copies_find_as_much_or_more_and_the_best_of_them_is_kept():
         both = ~more.success & ~fewer.success
         assert (more.margin[both] <= fewer.margin[both]).all()
     assert torch.equal(model(found[2].x).argmax(1) != y, found[2].success)
+
+
+def test_a_crowd_of_one_sample_has_its_own_eps_and_box_in_every_copy():
+    model, x, y, threat = problem(1)
+    space = Linf(torch.tensor([0.05]), box=((x - 0.2).clamp(0, 1), (x + 0.2).clamp(0, 1)))
+    attack = Square(400, rescale=True, beside=8, hope=0.15, near=0.1)
+    own, alike = (attack(model, x, y, ThreatModel(one, access=Access.SCORES)) for one in (space, threat.space))
+    assert own.forwards == alike.forwards
+    assert torch.allclose(own.x, alike.x)
 
 
 @pytest.mark.parametrize("limit", [2, 7, 20])

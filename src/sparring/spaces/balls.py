@@ -70,7 +70,7 @@ class Ball(Space):
                 return value[index.to(value.device)]
             return value
 
-        eps = take(self.eps) if isinstance(self.eps, Tensor) else self.eps
+        eps = self.eps[index.to(self.eps.device)] if isinstance(self.eps, Tensor) and self.eps.ndim else self.eps
         return replace(self, eps=eps, box=(take(self.box[0]), take(self.box[1])))
 
     def zeros(self, x: Batch) -> Delta:
