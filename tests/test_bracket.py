@@ -128,6 +128,22 @@ def test_a_sample_that_is_certified_and_broken_is_a_failed_check():
     assert doubted.between(replace(wrong, certified=~wrong.certified)).doubts == verdict.doubts
 
 
+def test_certificates_stay_in_a_verdict_that_is_asked_for_again_without_them(tmp_path):
+    model, x, y = toy()
+
+    def judged(**how):
+        return evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, **how)
+
+    assert judged().bracket is None
+    first, again = judged(certify="crown").bracket, judged().bracket
+    assert first is not None
+    assert again is not None
+    assert np.array_equal(again.certified, first.certified)
+    note = json.loads((tmp_path / "certificates.json").read_text())
+    (tmp_path / "certificates.json").write_text(json.dumps(note | {"done": False}))
+    assert judged().bracket is None
+
+
 def test_certificates_are_kept_and_gone_on_with(tmp_path, monkeypatch):
     model, x, y = toy()
     first = evaluate(model, (x, y), Linf(0.03), plan=PLAN, curve=False, store=tmp_path, certify="crown")

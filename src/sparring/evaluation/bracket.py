@@ -106,6 +106,13 @@ def bracket(
     return kept.bracket(ids)
 
 
+def standing(store: Store, ids: Labels) -> Bracket | None:
+    """What the store holds of these samples, of whichever method; None where anything is missing."""
+    noted: Any = store.noted(NOTE)
+    kept = _kept(store, str(cast(Any, noted).get("method"))) if isinstance(noted, dict) else Kept("")
+    return kept.bracket(ids) if kept.done and not kept.refused and kept.by.keys() >= set(ids.tolist()) else None
+
+
 @dataclass
 class Kept:
     """What the store holds of one method."""

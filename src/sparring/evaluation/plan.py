@@ -61,15 +61,14 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
     if isinstance(plan, Attack):
         plan = (plan,)
     if not isinstance(plan, Mapping | Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
-        seen = plan if isinstance(plan, int | float) else kind_of(plan)
+        seen = plan if isinstance(plan, int | float) else _called(plan)
         raise InputError(f"the plan is {seen}; give one of {', '.join(PLANS)}, or attacks, such as [PGD(steps=40)]")
     named = dict(plan) if isinstance(plan, Mapping) else _numbered(plan)
     if not named:
         raise InputError("the plan holds no attack; give at least one")
     for name, one in named.items():
         if not isinstance(one, Attack):  # pyright: ignore[reportUnnecessaryIsInstance]
-            what = f"the class {one.__name__}" if isinstance(one, type) else kind_of(one)  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(f"{name!r} in the plan is {what}; give an attack such as PGD(steps=40)")
+            raise InputError(f"{name!r} in the plan is {_called(one)}; give an attack such as PGD(steps=40)")
         if name in (CLEAN, CURVE, CONFIRM, ""):
             raise InputError(f"an attack of the plan is called {name!r}, a name that is taken; give it another")
         if one.access > threat.access:
@@ -211,9 +210,14 @@ def weight(attack: Attack) -> float:
             return total
 
 
+def _called(thing: object) -> str:
+    """What was given in place of an attack, for a message."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else kind_of(thing)
+
+
 def _numbered(attacks: Sequence[Attack]) -> dict[str, Attack]:
     """Named by their classes, and counted where a class comes twice."""
-    kinds = [type(one).__name__.lower() for one in attacks]
+    kinds = [(one if isinstance(one, type) else type(one)).__name__.lower() for one in attacks]  # pyright: ignore[reportUnnecessaryIsInstance]
     return {
         kind if kinds.count(kind) == 1 else f"{kind}-{kinds[: place + 1].count(kind)}": one
         for place, (kind, one) in enumerate(zip(kinds, attacks, strict=True))

@@ -16,7 +16,7 @@ from sparring.certify import Method
 from sparring.data import Samples
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
-from sparring.evaluation.bracket import bracket
+from sparring.evaluation.bracket import bracket, standing
 from sparring.evaluation.checks import examine
 from sparring.evaluation.defences import adapted
 from sparring.evaluation.intake import Data, gather
@@ -92,7 +92,8 @@ def evaluate(
     kept beside the versions.
 
     With `certify`, a method of `sparring.certify` such as "auto", every sample is bounded from below as well, and the
-    verdict has a `bracket`, where the model and the threat have bounds; where not, it says why.
+    verdict has a `bracket` (without it, what an earlier run kept in `store` if that was all), where the model and the
+    threat have bounds; where not, it says why.
 
     Raises InputError, ModelError, AccessError, SpecError or StoreError, each with a remedy, before the first attack;
     StoreError later only where the folder cannot be written.
@@ -152,9 +153,10 @@ def evaluate(
         classes=samples.classes or (),
         environment=environment,
     )
-    if certify is None:
-        return verdict
     some = torch.from_numpy(np.isin(samples.ids.cpu().numpy(), verdict.tally.ids)).to(samples.x.device)
+    if certify is None:
+        proven = standing(kept, samples.ids[some])
+        return verdict if proven is None else verdict.between(proven)
     asked = replace(question, space=question.space.at(some.nonzero().squeeze(1)))
     chosen = samples.x[some], samples.y[some], samples.ids[some]
     fallen = verdict.tally.ids[verdict.tally.broken]
