@@ -443,6 +443,10 @@ def test_a_fresh_run_that_is_refused_takes_nothing_of_the_one_before(sparring: C
     for wrong in (("--data", "nets.py:outside"), ("-t", "linf:7"), ("--plan", "nets.py:number")):
         assert sparring(*FINE, "--fresh", *wrong).code == 2
         assert held() == before
+    Path("there").rename(".there.before")  # as a `--fresh` leaves it that was killed before the new run had begun
+    Path("there").mkdir()
+    assert sparring(*FINE, "--fresh", "-t", "linf:7").code == 2
+    assert held() == before
     assert sparring(*FINE, "--fresh", "--seed", "1").code == 0
     assert json.loads(Path("there/verdict.json").read_text())["seed"] == 1
     assert not list(Path().glob(".there*"))

@@ -36,7 +36,7 @@ class DDN(GradientAttack):
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self, L2)
         low, high = (bound - p.x for bound in space.box)
-        widest = norm(torch.maximum(-low, high), 2)
+        widest = norm(space.corner(p.x), 2)
         delta, radius = space.zeros(p.x), torch.full_like(widest, self.radius)
         for t in p.steps(self.steps):
             reply = p.gradient(delta, self.loss)

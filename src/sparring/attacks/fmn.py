@@ -47,9 +47,8 @@ class FMN(GradientAttack):
 
     def search(self, p: Gradients, /) -> Delta:
         space = ball(p.space, self)
-        low, high = (bound - p.x for bound in space.box)
-        longest = norm(torch.maximum(-low, high), 2)
-        widest = space.distance(p.x, torch.maximum(-low, high))
+        corner = space.corner(p.x)
+        longest, widest = norm(corner, 2), space.distance(p.x, corner)
         delta, eps, least = space.zeros(p.x), torch.ones_like(widest), torch.full_like(widest, torch.inf)
         stretch, known = torch.ones_like(widest), found(p)
         for t in p.steps(self.steps):

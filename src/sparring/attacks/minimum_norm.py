@@ -57,7 +57,7 @@ def searches(space: Ball, steps: int, classes: int = AIMS) -> tuple[Attack, ...]
         return ShrinkingBall(share(hundredths), outset=outset, behind=1.4)
 
     if steps < (400 if isinstance(space, L1) else 300):  # too few to share
-        return for_few(space, steps - 15)  # the same, for one search or two
+        return for_few(space, steps - 15)  # fewer searches, fewer looks
     if isinstance(space, L0):
         aims = min(classes, 3)
         aimed = AllTargets(SigmaZero(share(12) // aims), aims)

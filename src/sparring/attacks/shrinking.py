@@ -73,7 +73,7 @@ class ShrinkingBall(GradientAttack):
 
     def _descend(self, p: Gradients) -> Delta:
         space = ball(p.space, self, Linf, L2, L1)
-        widest = self._widest(p, space)
+        widest = space.distance(p.x, space.corner(p.x))
         known, (delta, eps, least) = found(p), self._start(p, space)
         before, near, nearest = delta, eps.isinf(), torch.full_like(widest, torch.inf)
         for t in p.steps(self.steps):
@@ -103,14 +103,9 @@ class ShrinkingBall(GradientAttack):
             before, delta = delta, inside.project(p.x, moved)
         return delta
 
-    def _widest(self, p: Gradients, space: Ball) -> PerSample:
-        """How far the farthest corner of the box is."""
-        low, high = (bound - p.x for bound in space.box)
-        return space.distance(p.x, torch.maximum(-low, high))
-
     def _start(self, p: Gradients, space: Ball) -> tuple[Delta, PerSample, PerSample]:
         """The first point, the radius of the first ball (inf: as the slope says), and the distance to stay below."""
-        widest = self._widest(p, space)
+        widest = space.distance(p.x, space.corner(p.x))
         if self.outset is not None:
             eps = self.outset * widest
             return space.within(eps).draw(p.x, p.random), eps, torch.full_like(widest, torch.inf)

@@ -17,8 +17,9 @@ def afresh(folder: Path, names: Sequence[str], begun: Path) -> Generator[None]:
     """
     if here().size > 1:
         raise InputError("--fresh is not for several processes at once; remove the folder first")
-    whole = folder.resolve()
-    aside = whole.with_name(f".{whole.name}.before")
+    whole, aside = folder.resolve(), set_aside(folder)
+    if aside.is_dir() and not begun.exists():  # an earlier one was killed in between: what it set aside stands first
+        _bring_back(aside, whole)
     held = [name for name in names if (whole / name).exists()]
     if held:
         shutil.rmtree(aside, ignore_errors=True)
@@ -31,12 +32,24 @@ def afresh(folder: Path, names: Sequence[str], begun: Path) -> Generator[None]:
         if held and not begun.exists():
             for name in names:
                 _remove(whole / name)
-            for name in held:
-                (aside / name).replace(whole / name)
+            _bring_back(aside, whole)
         raise
     finally:
         if held:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path:
+    """Where the files of a folder are meanwhile, and stay where the process is killed in between."""
+    whole = folder.resolve()
+    return whole.with_name(f".{whole.name}.before")
+
+
+def _bring_back(aside: Path, whole: Path) -> None:
+    """What was set aside, but for names that are taken."""
+    for one in aside.iterdir():
+        if not (whole / one.name).exists():
+            one.replace(whole / one.name)
 
 
 def _remove(path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sparring.certify import Method
-from sparring.cli.afresh import afresh
+from sparring.cli.afresh import afresh, set_aside
 from sparring.cli.asked import Asked
 from sparring.cli.guard import say
 from sparring.cli.names import attack, makers, pick, question
@@ -219,7 +219,7 @@ def clear(folder: Path) -> None:
 
 def anew(folder: Path) -> AbstractContextManager[None]:
     """Without the run that a folder holds, until the new one has begun; a folder that holds none is left alone."""
-    held = any((folder / name).is_file() for name in ("plan.json", RECORD))
+    held = any((folder / name).is_file() for name in ("plan.json", RECORD)) or set_aside(folder).is_dir()
     return afresh(folder, RUN, begun=folder / RECORD) if held else nullcontext()
 
 

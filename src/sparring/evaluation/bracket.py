@@ -106,7 +106,7 @@ def bracket(
     return kept.bracket(ids)
 
 
-def standing(store: Store, ids: Labels) -> Bracket | None:
+def remembered(store: Store, ids: Labels) -> Bracket | None:
     """What the store holds of these samples, of whichever method; None where anything is missing."""
     noted: Any = store.noted(NOTE)
     kept = _kept(store, str(cast(Any, noted).get("method"))) if isinstance(noted, dict) else Kept("")

@@ -16,7 +16,7 @@ from sparring.certify import Method
 from sparring.data import Samples
 from sparring.errors import InputError, StoreError
 from sparring.evaluation import identity, intake
-from sparring.evaluation.bracket import bracket, standing
+from sparring.evaluation.bracket import bracket, remembered
 from sparring.evaluation.checks import examine
 from sparring.evaluation.defences import adapted
 from sparring.evaluation.intake import Data, gather
@@ -155,7 +155,7 @@ def evaluate(
     )
     some = torch.from_numpy(np.isin(samples.ids.cpu().numpy(), verdict.tally.ids)).to(samples.x.device)
     if certify is None:
-        proven = standing(kept, samples.ids[some])
+        proven = remembered(kept, samples.ids[some])
         return verdict if proven is None else verdict.between(proven)
     asked = replace(question, space=question.space.at(some.nonzero().squeeze(1)))
     chosen = samples.x[some], samples.y[some], samples.ids[some]

@@ -115,6 +115,11 @@ class Ball(Space):
         like = x if width.ndim and len(width) > 1 else x[:1]
         return self.distance(like, width.expand(like.shape))
 
+    def corner(self, x: Batch) -> Delta:
+        """How far each feature may move at most, to whichever side: the way to the farthest corner of the box."""
+        low, high = self.box
+        return torch.maximum(x - low, high - x)
+
     def fits(self, x: Batch, delta: Delta) -> Mask:
         (low, high), y = self.box, x + delta
         if isinstance(low, Tensor) or isinstance(high, Tensor):
