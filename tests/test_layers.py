@@ -24,6 +24,7 @@ FLOORS = (
         "folder",
         "digests",
         "folding",
+        "gates",
         "ranges",
     },
     {
@@ -58,6 +59,7 @@ FLOORS = (
 SAME_FLOOR = {
     ("losses", "goals"),  # a loss reads a goal's sign and label
     ("planes", "geometry"),
+    ("gates", "geometry"),
     ("smoothness", "losses"),
     ("outputs", "goals"),
     ("matching", "losses"),

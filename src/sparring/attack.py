@@ -223,6 +223,52 @@ class Near(Attack):
 
 
 @dataclass(frozen=True)
+class Crowd(Attack):
+    """An attack from several starts at once, side by side: one call of the model asks about all copies of a sample.
+
+    Where few samples are left it costs little more than one start, for a model is slow to ask about few rows. Copies
+    have random draws of their own, and all are done once one has met a bounded goal.
+    """
+
+    attack: Attack
+    copies: int = 8
+
+    @property
+    def access(self) -> Access:
+        return self.attack.access
+
+    def search(self, p: Gradients, /) -> Delta:
+        return p.crowd(self.copies, self.attack.search)
+
+
+@dataclass(frozen=True)
+class SmoothBackward(GradientAttack):
+    """An attack whose gradients are those of smooth units in place of rectifiers, signs and rounding.
+
+    What the model answers stays what it is: its backward pass alone is smoothed, ever less as a search goes on, from
+    units that bend over 1 / `soft` of the root mean square of what goes into their layer, to 1 / `sharp` of it. The
+    derivative of softplus is the mean of the rectifier's over a neighbourhood, so that a search sees the slopes of the
+    wider surroundings first, for no more than one gradient a step. A model without such units is searched as by
+    `attack` alone.
+
+    Reference: units differentiated as others: Athalye, Carlini & Wagner, "Obfuscated gradients give a false sense of
+    security", ICML 2018, arXiv:1802.00420, section 4.1; softplus for the rectifier's backward pass alone: Xie, Tan,
+    Gong, Yuille & Le, "Smooth adversarial training", 2020, arXiv:2006.14536, section 3; as a mean over a neighbourhood:
+    Dombrowski et al., "Explanations can be manipulated and geometry is to blame", NeurIPS 2019, arXiv:1906.07983,
+    theorem 2. Sharpening by steps, and measuring by the layer's own scale, are ours.
+    """
+
+    attack: Attack
+    soft: float = 4.0
+    """How sharply the smooth units bend in the first step of a search: 1 is as gentle as their inputs are large."""
+    sharp: float = 128.0
+    """How sharply in the last; between the two, sharpness grows by the same factor every step."""
+
+    def search(self, p: Gradients, /) -> Delta:
+        return self.attack.search(p.smoothed(self.soft, self.sharp))
+
+
+@dataclass(frozen=True)
 class Transfer(DecisionAttack):
     """Attack a model of one's own, and hand over the last point: the victim is asked twice and gives no gradient."""
 

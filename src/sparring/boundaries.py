@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from sparring.engine import Reply
 from sparring.goals import ClassGoal
 from sparring.losses import margin
-from sparring.problem import Gradients, Reply
+from sparring.problem import Gradients
 from sparring.types import Delta, Labels
 
 

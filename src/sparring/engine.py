@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
+from sparring.gates import smoothed
 from sparring.models.asking import uncallable
 from sparring.swift import Confirm, Swift
-from sparring.types import Batch, Delta, Labels, PerSample
+from sparring.types import Batch, Delta, Labels, Mask, PerSample
 
 Model = Callable[[Batch], Any]
 
@@ -19,6 +20,14 @@ WIDE = 256
 
 CACHED = 128
 """So many rows a thread are asked about at once on a CPU where no gradient is wanted: more leave the cache."""
+
+
+class Reply(NamedTuple):
+    """What the model said about a point: the loss, its gradient, and whether the goal is met there, however far."""
+
+    value: PerSample
+    gradient: Delta
+    met: Mask
 
 
 class Engine:
@@ -38,6 +47,9 @@ class Engine:
         self.inner: Tensor | None = None
         """What the layer that is listened to gave in the last call, one row an input."""
         self._layer: nn.Module | None = None
+        self.progress = 0.0
+        """How far the search has come, from 0 to 1: what sharpens a smoothed engine's gradients."""
+        self._sharpness: tuple[float, float] | None = None
         self._blank: Tensor | None = None
 
     @property
@@ -70,6 +82,12 @@ class Engine:
             raise InputError(f"the model has no layer {layer!r}; it has {', '.join(names[1:]) or 'none'}")
         assert isinstance(model, nn.Module)
         other._layer, other.inner = model.get_submodule(layer), None  # noqa: SLF001, its own class
+        return other
+
+    def smoothed(self, first: float, last: float) -> "Engine":
+        """This engine, whose gradients are those of smooth units (gates.py), ever sharper as a search goes on."""
+        other = copy(self.own if self.once else self)
+        other._sharpness = first, last  # noqa: SLF001, its own class
         return other
 
     def __call__(self, x: Batch, live: Labels | None = None) -> Any:
@@ -121,6 +139,13 @@ class Engine:
         return torch.cat(parts) if all(isinstance(part, Tensor) for part in parts) else self._call(x)
 
     def _call(self, x: Batch) -> Any:
+        if self._sharpness is None or not torch.is_grad_enabled():
+            return self._answer(x)
+        first, last = self._sharpness
+        with smoothed(first * (last / first) ** self.progress, len(x)):
+            return self._answer(x)
+
+    def _answer(self, x: Batch) -> Any:
         if not self._channels_last:
             return self._model(x)
         try:

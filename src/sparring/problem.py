@@ -11,13 +11,13 @@ may not ask is not there to be called.
 from collections.abc import Callable, Iterator
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sparring import geometry
-from sparring.engine import Engine, Model, slope
+from sparring.engine import Engine, Model, Reply, slope
 from sparring.errors import InputError
 from sparring.goals import ClassGoal
 from sparring.inputs import check, explained, refuse_unknown
@@ -63,6 +63,7 @@ class Decisions(Parts):
         for t in range(count):
             if t % self._look_every == 0 and len(self._ledger.live) == 0:
                 return
+            self._engine.progress = t / max(count - 1, 1)
             yield t
 
     def rest(self, done: Mask) -> None:
@@ -186,14 +187,6 @@ class Scores(Decisions):
             yield aimed
 
 
-class Reply(NamedTuple):
-    """What the model said about a point: the loss, its gradient, and whether the goal is met there, however far."""
-
-    value: PerSample
-    gradient: Delta
-    met: Mask
-
-
 class Gradients(Scores):
     """… when the attacker holds the model itself."""
 
@@ -224,6 +217,12 @@ class Gradients(Scores):
         deep = copy(self)
         deep._engine = self._engine.listening(layer)  # noqa: SLF001, its own class
         return deep
+
+    def smoothed(self: G, first: float, last: float) -> G:
+        """This problem, whose gradients are those of smooth units: of this sharpness at first, and at last."""
+        smooth = copy(self)
+        smooth._engine = self._engine.smoothed(first, last)  # noqa: SLF001, its own class
+        return smooth
 
     def inner_gradient(self, delta: Delta, loss: Loss) -> Tensor:
         """The loss's gradient in what the layer gives at `delta`, in a problem that looks `inside`."""

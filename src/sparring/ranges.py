@@ -59,7 +59,7 @@ OWN = Ranges(counts={"classes", "queries", "restarts", "searches", "steps"}, res
 """For settings of the user's own making, whose other names may mean anything."""
 SEARCHES = Ranges(
     counts=OWN.counts | {"copies", "draws", "population", "samples", "tries"},
-    above={"fade", "sigma"},
+    above={"fade", "sharp", "sigma", "soft"},
     shares={"averaged", "b1", "b2", "chance", "dropped", "kept", "momentum", "p_init", "share", "smaller", "smallest"},
     endless={"behind", "doubt", "hope"},
 )

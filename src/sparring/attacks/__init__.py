@@ -1,6 +1,6 @@
 """The attacks: one a file, each callable as `attack(model, x, y, threat, seed=0) -> Result`."""
 
-from sparring.attack import AllTargets, Cascade, Near, Transfer, restarts
+from sparring.attack import AllTargets, Cascade, Crowd, Near, SmoothBackward, Transfer, restarts
 from sparring.attacks.alma import ALMA
 from sparring.attacks.apgd import APGD, APGDT
 from sparring.attacks.autoattack import autoattack
@@ -164,6 +164,7 @@ __all__ = [
     "Cascade",
     "Coarse",
     "Conjugate",
+    "Crowd",
     "DeepFool",
     "Estimated",
     "EvolutionaryAttack",
@@ -205,6 +206,7 @@ __all__ = [
     "Signs",
     "SimBA",
     "SimBADCT",
+    "SmoothBackward",
     "SparseFool",
     "SparseRS",
     "Square",

@@ -9,8 +9,9 @@ import torch
 from sparring import geometry
 from sparring.attack import AllTargets, GradientAttack
 from sparring.directions import Direction, Plain
+from sparring.engine import Reply
 from sparring.losses import Loss, cross_entropy, targeted_dlr
-from sparring.problem import Gradients, Reply
+from sparring.problem import Gradients
 from sparring.spaces import L1, L2, Linf, ball
 from sparring.types import Delta, PerSample, rows
 

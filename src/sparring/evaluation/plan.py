@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
 
-from sparring.attack import AllTargets, Attack, Cascade, Near, Transfer, restarts
+from sparring.attack import AllTargets, Attack, Cascade, Crowd, Near, SmoothBackward, Transfer, restarts
 from sparring.attacks import (
     APGD,
     FAB,
@@ -83,12 +83,12 @@ def plan_for(plan: Plan, threat: ThreatModel) -> dict[str, Attack]:
 def standard(threat: ThreatModel) -> dict[str, Attack]:
     """What a tournament over published models found to break most for little (benchmarks/tournament.py).
 
-    A short search on the margin breaks what is easy. A search on probabilities follows; for the samples that it did
-    not move, a diversified start, and squares, which need no gradients; and for those that it brought near, the
-    likeliest classes one by one, squares from the best point for as long as they help, a long descent from where those
-    end, and, at the boundary, the smallest perturbation and squares from stripes. In L1, where starts matter most,
-    each of the likeliest classes for longer, then four starts, half of them in wider balls first, and eight more at
-    the boundary. Free threats ask for the smallest perturbation, and run each attack on every sample.
+    A short search on the margin breaks what is easy. A search on probabilities follows, whose gradients are those of
+    smooth units; for the samples that neither moved, a diversified start, and squares, which need no gradients; and for
+    those that they brought near, the likeliest classes one by one, squares from the best point for as long as they
+    help, and, at the boundary, crowds of starts at each class, and squares from stripes. In L1, where starts matter
+    most, cross-entropy too, each class for longer, and crowds. Free threats ask for the smallest perturbation, and run
+    each attack on every sample.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -102,32 +102,32 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     if isinstance(space, L1):
-        wide = partial(APGD, large_radii=True)
-        starts = Cascade((wide(40, margin), APGD(40, margin)))
+        wide, ways = partial(APGD, large_radii=True), AllTargets(SmoothBackward(APGD(60, margin)), 3)
+        starts = wide(100, cross_entropy), SmoothBackward(wide(40, margin))
         further = (
-            Near(Cascade((wide(40, cross_entropy), AllTargets(wide(60, margin), 3))), 0.4),
-            Near(restarts(starts, 2), 0.2),
-            Near(restarts(starts, 4), 0.05),
-            Near(FMN(60), 0.05),
+            Near(SmoothBackward(wide(40, cross_entropy)), 0.4),
+            Near(AllTargets(SmoothBackward(wide(60, margin)), 3), 0.4),
+            Near(Cascade((Crowd(wide(40, margin), 6), *(Crowd(one, 8) for one in starts), Crowd(ways, 3))), 0.1),
         )
-        return {"margin": wide(20, margin), "search": Cascade((wide(20, log_probability_margin), *further))}
+        search = SmoothBackward(wide(20, log_probability_margin))
+        return {"margin": wide(20, margin), "search": Cascade((search, *further))}
     further = (
         Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
-        Near(AllTargets(Annealed(8, margin), 3), 0.6),
+        Near(AllTargets(SmoothBackward(Annealed(8, margin)), 3), 0.6),
         Near(SQUARES, 0.12),  # apart, for the near go on and the far do not: calls stay full
         Near(SQUARES, 0.5, beyond=0.12),
-        Near(Annealed(60, margin, warm_start=True), 0.15),
-        Near(FMN(60), 0.05),
+        Near(Crowd(AllTargets(Annealed(40, margin), 3), 16), 0.02),
         Near(replace(SQUARES, warm=False, hope=0.25), 0.15),
     )
-    return {"margin": APGD(10, margin), "search": Cascade((APGD(20, log_probability_margin), *further))}
+    search = SmoothBackward(APGD(20, log_probability_margin))
+    return {"margin": APGD(10, margin), "search": Cascade((search, *further))}
 
 
 def quick(threat: ThreatModel) -> dict[str, Attack]:
     """A first impression: some ten gradients a sample, or two hundred queries. Its verdict flatters the model.
 
-    A few steps on probabilities; for the samples that they brought near, a few more at each of the likeliest classes,
-    and a few hundred squares; in L1, a search from another start.
+    A few steps on probabilities, with the gradients of smooth units; for the samples that they brought near, a few more
+    at each of the likeliest classes, and some squares; in L1, where it ends nearest, the classes once more.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -136,11 +136,17 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
         return {"fmn": FMN(50)} if isinstance(space, Ball) else {}
     if isinstance(space, L1):
         wide = partial(APGD, large_radii=True)
-        further = Near(AllTargets(wide(8, margin), 3), 0.4), Near(wide(30, margin), 0.25), Near(FMN(20), 0.05)
-        return {"search": Cascade((wide(8, log_probability_margin), *further))}
+        further = (
+            Near(AllTargets(SmoothBackward(wide(20, margin)), 3), 0.25),
+            Near(AllTargets(SmoothBackward(APGD(30, margin)), 3), 0.08),
+        )
+        return {"search": Cascade((SmoothBackward(wide(10, log_probability_margin)), *further))}
     if isinstance(space, Linf | L2):
-        further = Near(AllTargets(Annealed(6, margin), 4), 0.4), Near(replace(SQUARES, queries=1500), 0.15)
-        return {"search": Cascade((APGD(6, log_probability_margin), *further))}
+        further = (
+            Near(AllTargets(SmoothBackward(Annealed(6, margin)), 3), 0.4),
+            Near(replace(SQUARES, queries=1500, hope=0.2), 0.15),
+        )
+        return {"search": Cascade((SmoothBackward(APGD(8, log_probability_margin)), *further))}
     if isinstance(space, Patch):
         return {"search": PatchSearch(200)}
     return {"pgd": PGD(20, loss=margin)}
@@ -195,6 +201,10 @@ def weight(attack: Attack) -> float:
             return searches * weight(one)
         case Staged(stages):
             return 3.0 * sum(stage.steps for stage in stages)
+        case Crowd(one, copies):
+            return copies * weight(one)
+        case SmoothBackward(one):
+            return weight(one)
         case Near(one, share, beyond):
             return weight(one) * (min(share, 1.0) - beyond) / 4  # about so many stay near
         case Transfer():
