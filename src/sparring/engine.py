@@ -1,6 +1,6 @@
 """How a model is called: in the memory layout that it is fastest in, and in a precision that losses can use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.errors import InputError, ModelError
-from sparring.gates import smoothed
+from sparring.gates import OwnSlopesError, smoothed
 from sparring.models.asking import uncallable
 from sparring.swift import Confirm, Swift
 from sparring.types import Batch, Delta, Labels, Mask, PerSample
@@ -30,6 +30,23 @@ class Reply(NamedTuple):
     met: Mask
 
 
+class Progress:
+    """How far a search has come: what sharpens smoothed gradients. Engines that are made of one another share it."""
+
+    now = 0.0
+    """From 0 to 1."""
+
+    def over(self, count: int) -> Iterator[int]:
+        """Count to `count`, and come as far; afterwards, early or not, things are as they were."""
+        before = self.now
+        try:
+            for t in range(count):
+                self.now = t / max(count - 1, 1)
+                yield t
+        finally:
+            self.now = before
+
+
 class Engine:
     """A model, and what was learned about calling it."""
 
@@ -47,8 +64,7 @@ class Engine:
         self.inner: Tensor | None = None
         """What the layer that is listened to gave in the last call, one row an input."""
         self._layer: nn.Module | None = None
-        self.progress = 0.0
-        """How far the search has come, from 0 to 1: what sharpens a smoothed engine's gradients."""
+        self.progress = Progress()
         self._sharpness: tuple[float, float] | None = None
         self._blank: Tensor | None = None
 
@@ -82,12 +98,13 @@ class Engine:
             raise InputError(f"the model has no layer {layer!r}; it has {', '.join(names[1:]) or 'none'}")
         assert isinstance(model, nn.Module)
         other._layer, other.inner = model.get_submodule(layer), None  # noqa: SLF001, its own class
+        other._sharpness, other.progress = self._sharpness, self.progress  # noqa: SLF001, its own class
         return other
 
     def smoothed(self, first: float, last: float) -> "Engine":
         """This engine, whose gradients are those of smooth units (gates.py), ever sharper as a search goes on."""
         other = copy(self.own if self.once else self)
-        other._sharpness = first, last  # noqa: SLF001, its own class
+        other._sharpness, other.progress = (first, last), self.progress  # noqa: SLF001, its own class
         return other
 
     def __call__(self, x: Batch, live: Labels | None = None) -> Any:
@@ -142,7 +159,11 @@ class Engine:
         if self._sharpness is None or not torch.is_grad_enabled():
             return self._answer(x)
         first, last = self._sharpness
-        with smoothed(first * (last / first) ** self.progress, len(x)):
+        try:
+            with smoothed(first * (last / first) ** self.progress.now, len(x)):
+                return self._answer(x)
+        except OwnSlopesError:
+            self._sharpness = None  # what it answers comes first
             return self._answer(x)
 
     def _answer(self, x: Batch) -> Any:

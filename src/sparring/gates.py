@@ -26,11 +26,22 @@ def smoothed(sharpness: float, rows: int) -> Generator[None]:
     neither the scale of a layer nor the other rows of the batch matter. Only what has one row for each of the `rows`
     inputs is touched, and only where gradients are recorded. What torch.compile made runs uncompiled meanwhile, or it
     would be compiled anew for each sharpness. Scripted and exported programs, which name their units otherwise, keep
-    the derivatives that they have.
+    the derivatives that they have; so does what torch.func transforms, and what is computed again when it is
+    differentiated (torch.utils.checkpoint), for that happens outside of this.
+
+    Raises OwnSlopesError where the model differentiates such a unit itself on the way to its answer.
     """
     compiled = "torch._dynamo" in sys.modules  # nothing is, where nobody has imported that; to do so takes seconds
-    with torch.compiler.set_stance("force_eager") if compiled else nullcontext(), _Units(sharpness, rows):
-        yield
+    units = _Units(sharpness, rows)
+    try:
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext(), units:
+            yield
+    finally:
+        units.answered = True
+
+
+class OwnSlopesError(Exception):
+    """The model's answer is made of derivatives of its units: with others, it would be another answer."""
 
 
 class _Units(TorchFunctionMode):
@@ -38,7 +49,7 @@ class _Units(TorchFunctionMode):
 
     def __init__(self, sharpness: float, rows: int):
         super().__init__()
-        self.sharpness, self.rows = sharpness, rows
+        self.sharpness, self.rows, self.answered = sharpness, rows, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """What `func` answers; as a smooth unit's answer where it is in the table."""
@@ -46,18 +57,21 @@ class _Units(TorchFunctionMode):
         x = args[0] if args else None
         if func not in DERIVATIVES or not isinstance(x, Tensor) or not torch.is_grad_enabled() or not x.requires_grad:
             return func(*args, **named)
-        if x.ndim < 2 or len(x) != self.rows or not x.numel():
+        if x.ndim < 2 or len(x) != self.rows or not x.numel() or not x.is_floating_point() or _elsewhere():
             return func(*args, **named)
-        return _Unit.apply(x, self.sharpness, func, args[1:], named)
+        return _Unit.apply(x, self, func, args[1:], named)
 
 
 class _Unit(torch.autograd.Function):
     """A unit's own answer, and a smooth unit's derivative."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sharpness: float, func: Any, args: Any, kwargs: Any) -> Tensor:
-        size = x.flatten(1).norm(dim=1, dtype=torch.float32).div(x[0].numel() ** 0.5).clamp_min(TINY)
-        sharp = (sharpness / size).to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    def forward(ctx: Any, x: Tensor, units: _Units, func: Any, args: Any, kwargs: Any) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        size = x.flatten(1).norm(dim=1, dtype=wide).div(x[0].numel() ** 0.5).clamp_min(TINY)
+        sharp = (units.sharpness / size).clamp_max(torch.finfo(x.dtype).max)  # a row of zeros times infinity is NaN
+        sharp = sharp.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        ctx.units = units
         ctx.save_for_backward(DERIVATIVES[func](x, sharp, *args, **kwargs))
         out = func(x, *args, **kwargs)
         if out is x:  # one that works in place
@@ -66,8 +80,21 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> Any:
+        if not ctx.units.answered:
+            raise OwnSlopesError
         (derivative,) = ctx.saved_tensors
         return above[0] * derivative, None, None, None, None
+
+
+def _elsewhere() -> bool:
+    """Whether what is recorded here is differentiated by other means: transformed, or computed again then."""
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return True
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("asked whether there are any"):
+            return False
+    except RuntimeError:  # there are: checkpoints put them there
+        return True
 
 
 def _opens(x: Tensor, sharp: Tensor, inplace: bool = False) -> Tensor:

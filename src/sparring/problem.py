@@ -60,10 +60,9 @@ class Decisions(Parts):
 
     def steps(self, count: int) -> Iterator[int]:
         """Count to `count`, or until every sample is done."""
-        for t in range(count):
+        for t in self._engine.progress.over(count):
             if t % self._look_every == 0 and len(self._ledger.live) == 0:
                 return
-            self._engine.progress = t / max(count - 1, 1)
             yield t
 
     def rest(self, done: Mask) -> None:
