@@ -1,7 +1,8 @@
 """Rows of the table of attacks: bounded."""
 
 from entry import LP, Entry
-from sparring.attack import Cascade
+from sparring.attack import AllTargets, Cascade, Crowd, SmoothBackward
+from sparring.attacks.apgd import APGD
 from sparring.attacks.composed import ACG, MALT, MIFPE, MM, SLIDE, MultiTargeted, ReACG
 from sparring.attacks.frank_wolfe import GAMAFW, FrankWolfe
 from sparring.attacks.pgd import PGD
@@ -31,5 +32,10 @@ ROWS: tuple[Entry, ...] = (
     Entry("malt", MALT(8, 2, 4), LP),
     Entry("multi-targeted", MultiTargeted(8, 2), LP),
     Entry("slide", SLIDE(20, share=0.05), (L1,)),
+    Entry("smooth-pgd", SmoothBackward(PGD(10)), LP),
+    Entry("smooth-apgd", SmoothBackward(APGD(12, margin)), LP),
+    Entry("crowd", Crowd(PGD(5, loss=margin), 3), LP),
+    Entry("crowd-smooth", Crowd(AllTargets(SmoothBackward(Annealed(6)), 2), 2), LP),
+    Entry("smooth-crowd-l1", SmoothBackward(Crowd(APGD(20, margin, large_radii=True), 2)), (L1,)),
     Entry("pgd-l0-long", PGDL0(10), (L0,), exact=False),
 )
