@@ -87,8 +87,8 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     smooth units; for the samples that neither moved, a diversified start, and squares, which need no gradients; and for
     those that they brought near, the likeliest classes one by one, squares from the best point for as long as they
     help, and, at the boundary, crowds of starts at each class, and squares from stripes. In L1, where starts matter
-    most, cross-entropy too, each class for longer, and crowds. Free threats ask for the smallest perturbation, and run
-    each attack on every sample.
+    most, cross-entropy too, each class for longer, and crowds of both. Free threats ask for the smallest perturbation,
+    and run each attack on every sample.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -102,12 +102,13 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
     if not isinstance(space, Linf | L2 | L1):
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     if isinstance(space, L1):
-        wide, ways = partial(APGD, large_radii=True), AllTargets(SmoothBackward(APGD(60, margin)), 3)
-        starts = wide(100, cross_entropy), SmoothBackward(wide(40, margin))
+        wide = partial(APGD, large_radii=True)
+        starts = SmoothBackward(wide(100, cross_entropy), soft=16.0, sharp=256.0), SmoothBackward(wide(40, margin))
+        aimed = Crowd(AllTargets(SmoothBackward(APGD(60, margin)), 3), 2), Crowd(AllTargets(wide(60, margin), 3), 3)
         further = (
             Near(SmoothBackward(wide(40, cross_entropy)), 0.4),
             Near(AllTargets(SmoothBackward(wide(60, margin)), 3), 0.4),
-            Near(Cascade((Crowd(wide(40, margin), 6), *(Crowd(one, 8) for one in starts), Crowd(ways, 3))), 0.1),
+            Near(Cascade((*(Crowd(one, 6) for one in starts), *aimed)), 0.1),
         )
         search = SmoothBackward(wide(20, log_probability_margin))
         return {"margin": wide(20, margin), "search": Cascade((search, *further))}
@@ -156,7 +157,8 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
     """`standard`, and then what models have been known to fall to that it may miss: ten times its cost.
 
     Long searches on other losses, against saturated and scaled logits; every likely class, and the boundary itself;
-    diversified starts, against searches that all end alike; squares by the thousand, against gradients that mislead.
+    diversified starts, against searches that all end alike; and, against gradients that mislead, crowds with the
+    gradients of smooth units and squares by the thousand, in turn, each from where the other ended.
     """
     space = threat.space
     if threat.access < Access.GRADIENTS and isinstance(space, Ball):
@@ -164,13 +166,16 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
     if space.eps is None or not isinstance(space, Linf | L2 | L1):
         return standard(threat)
     search = partial(APGD, large_radii=isinstance(space, L1))
-    warm = Cascade((APGD(40, log_probability_margin), Near(Square(5000, rescale=True, warm=True), 0.4)))
+    squares = Near(Square(5000, rescale=True, warm=True), 0.4)
+    begin, onward = Annealed(20, margin), Annealed(40, margin, first=0.25, warm_start=True)
+    crowds = (Crowd(AllTargets(SmoothBackward(one), 3), 8) for one in (begin, onward))
+    first = (search(40, log_probability_margin),) * 2 if isinstance(space, L1) else crowds
     return standard(threat) | {
         "dlr": search(100, dlr),
         "scaled-cross-entropy": search(50, scaled_cross_entropy),
         "targets": AllTargets(search(25, margin), 9),
         "diverse": restarts(ODI(20), 3),
-        "squares": restarts(warm, 2),
+        "squares": Cascade(tuple(part for one in first for part in (one, squares))),
         "fab-t": AllTargets(FAB(30), 9),
         "square-long": Square(2000),
     }
