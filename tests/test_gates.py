@@ -363,7 +363,16 @@ class Within(GradientAttack):
         Crowd(SmoothBackward(PGD(3), 1.0, 4.0), 2),
         SmoothBackward(Within(), 1.0, 4.0),
     ],
-    ids=str,
+    ids=[
+        "bare",
+        "targets-inside",
+        "targets-outside",
+        "near-inside",
+        "near-outside",
+        "crowd-inside",
+        "crowd-outside",
+        "within",
+    ],
 )
 def test_units_sharpen_by_the_same_factor_every_step_of_whatever_search(attack):
     model, x = Note(), inputs(4)

@@ -68,7 +68,8 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, units: _Units, func: Any, args: Any, kwargs: Any) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        size = x.flatten(1).norm(dim=1, dtype=wide).div(x[0].numel() ** 0.5).clamp_min(TINY)
+        features = tuple(range(1, x.ndim))  # flattened, channels last would be copied
+        size = torch.linalg.vector_norm(x, dim=features, dtype=wide).div(x[0].numel() ** 0.5).clamp_min(TINY)
         sharp = (units.sharpness / size).clamp_max(torch.finfo(x.dtype).max)  # a row of zeros times infinity is NaN
         sharp = sharp.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
         ctx.units = units
