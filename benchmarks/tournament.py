@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from autoattack import load
 
-from sparring.attack import AllTargets, Attack, Cascade, Near, restarts
+from sparring.attack import AllTargets, Attack, Cascade, Near, SmoothBackward, restarts
 from sparring.attacks import APGD, FMN, ODI, PGD, Annealed, Nearest, Square
 from sparring.losses import cross_entropy, dlr, margin, probability_margin, scaled_cross_entropy
 from sparring.threat import as_threat
@@ -44,6 +44,7 @@ MODELS = (
 )
 BACKWARD = 1.5
 P20 = APGD(20, probability_margin)
+SMOOTH = SmoothBackward(P20)
 
 
 def warm(queries: int) -> Square:
@@ -75,6 +76,12 @@ SETTINGS: dict[str, Attack] = {
     "probability-20, near warm-100, warm-1000": Cascade((P20, Near(warm(100), 0.5), Near(warm(1000), 0.15))),
     "probability-20, near onward-20 to 4": Cascade((P20, Near(AllTargets(onward(20), 4), 0.6))),
     "probability-20, near onward-30 x 3": Cascade((P20, Near(restarts(onward(30), 3), 0.3))),
+    "smooth-10": SmoothBackward(APGD(10, margin)),
+    "smooth-20": SMOOTH,
+    "smooth targets-3": AllTargets(SmoothBackward(Annealed(8, margin)), 3),
+    "smooth-20, near smooth targets-3": Cascade(
+        (SMOOTH, Near(AllTargets(SmoothBackward(Annealed(8, margin)), 3), 0.6))
+    ),
     "fmn-60": FMN(60),
     "square-200": Square(200),
     "square-1000": Square(1000),
