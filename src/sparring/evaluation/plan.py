@@ -114,7 +114,7 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return {"margin": wide(20, margin), "search": Cascade((search, *further))}
     further = (
         Near(Cascade((ODI(10), SQUARES)), 1.0, beyond=0.9),
-        Near(AllTargets(SmoothBackward(Annealed(8, margin)), 3), 0.6),
+        Near(AllTargets(SmoothBackward(Annealed(8, margin)), 3), 0.7),
         Near(SQUARES, 0.12),  # apart, for the near go on and the far do not: calls stay full
         Near(SQUARES, 0.5, beyond=0.12),
         Near(Crowd(AllTargets(Annealed(40, margin), 3), 16), 0.02),
