@@ -4,9 +4,10 @@ import math
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 
 import pytest
+import torch
 
 from sparring import attacks, directions, features, goals, losses, probes, strides, transforms
-from sparring.attack import DecisionAttack
+from sparring.attack import AllTargets, Attack, Cascade, Crowd, DecisionAttack, Near, SmoothBackward, Transfer
 from sparring.attacks import starts, subspaces
 from sparring.directions import Direction, Momentum
 from sparring.errors import InputError
@@ -19,6 +20,16 @@ MADE = [
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Settings) and is_dataclass(kind)
 ]
+
+
+def _names(kind):
+    return [one.name for one in fields(kind)] if is_dataclass(kind) and issubclass(kind, Settings) else []
+
+
+def _needed(kind):
+    return [one for one in fields(kind) if one.init and one.default is MISSING and one.default_factory is MISSING]
+
+
 NUMBERS = [
     (kind, one.name)
     for kind in dict.fromkeys(MADE)
@@ -79,3 +90,50 @@ def test_settings_of_ones_own_may_mean_anything_but_for_counts_and_the_rate():
     assert "rate" in (OWN.rest or ())
     with pytest.raises(InputError, match=r"Mine\(rate=-1\): give a number from 0"):
         Mine(rate=-1)
+
+
+WRAPPERS = [
+    kind for kind in vars(attacks).values() if isinstance(kind, type) and {"attack", "attacks"} & set(_names(kind))
+]
+
+
+def test_text_is_no_attack_whatever_is_made_of_attacks():
+    assert {AllTargets, Cascade, Crowd, Near, SmoothBackward} <= set(WRAPPERS)
+    for kind in (one for one in WRAPPERS if one is not Transfer):
+        with pytest.raises(InputError, match=rf"{kind.__name__}\(attacks?='pgd'\): give the attack itself, .*PGD\(\)$"):
+            kind(*("pgd", *(1 for one in _needed(kind)[1:])))
+    for call in (
+        lambda: Transfer(torch.nn.Flatten(), attack="pgd"),
+        lambda: Cascade((attacks.PGD(), "pgd")),
+        lambda: Near("x", 0.5),
+        lambda: attacks.BrendelBethge(start="pgd"),
+    ):
+        with pytest.raises(InputError, match=r"give the attack itself, not a name, as in sparring\.attacks\.PGD"):
+            call()
+    with pytest.raises(InputError, match=r"PGD\(direction='sign'\): give the direction itself, not a name$"):
+        attacks.PGD(direction="sign")
+
+
+def test_text_is_no_number():
+    for kind, name in NUMBERS:
+        with pytest.raises(InputError, match=rf"{kind.__name__}\({name}='4'\): give a"):
+            kind(**{name: "4"})
+    for name in ("soft", "sharp"):
+        with pytest.raises(InputError, match=rf"SmoothBackward\({name}='4'\): give a number above 0$"):
+            SmoothBackward(attacks.PGD(), **{name: "4"})
+    with pytest.raises(InputError, match=r"Near\(share='half'\): give a share from 0 to 1"):
+        Near(attacks.PGD(), "half")
+
+
+@dataclass(frozen=True)
+class Called(DecisionAttack):
+    attack: Attack
+    size: float = 1.0
+
+    def search(self, p):
+        return p.space.zeros(p.x)
+
+
+def test_in_settings_of_ones_own_text_may_be_a_name():
+    assert Called("pgd", "8/255").attack == "pgd"
+    assert Cascade([attacks.PGD(), attacks.FGSM()]).access == attacks.PGD().access

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Set
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sparring.errors import InputError
 
@@ -26,15 +26,29 @@ class Ranges:
     """0 or more; where None, all the others are."""
 
     def refuse(self, settings: object) -> None:
-        """Raise InputError where a number among the settings of a dataclass makes no sense."""
-        for name in (one.name for one in fields(cast(Any, settings)) if one.init):
+        """Raise InputError where a number among the settings of a dataclass makes no sense, or text is none of it."""
+        ours = type(settings).__module__.startswith("sparring.")  # elsewhere, a text may be a name of the user's own
+        for name, kind in ((one.name, one.type) for one in fields(cast(Any, settings)) if one.init):
             value = getattr(settings, name)
-            for part in cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,):
+            parts: tuple[object, ...] = tuple(cast(Any, value)) if isinstance(value, tuple | list) else (value,)
+            for part in parts:
                 if isinstance(part, type) and issubclass(part, Settings):
                     called = part.__name__
                     raise InputError(f"{type(settings).__name__}({name}={called}): give one, as in {called}(…)")
-            if (wanted := self._wanted(name, value)) is not None:
+            texts = [part for part in parts if isinstance(part, str)]
+            if ours and texts and (made := _made(kind)) is not None:
+                example = ", as in sparring.attacks.PGD()" if made.__name__ == "Attack" else ""
+                raise InputError(
+                    f"{type(settings).__name__}({name}={texts[0]!r}): give the {made.__name__.lower()} itself, not a "
+                    f"name{example}"
+                )
+            wanted = self._named(name) if ours and texts and _numbers(kind) else self._wanted(name, value)
+            if wanted is not None:
                 raise InputError(f"{type(settings).__name__}({name}={value!r}): give {wanted}")
+
+    def _named(self, name: str) -> str:
+        """What a number of this name may be."""
+        return self._wanted(name, math.nan) or "a number"
 
     def _wanted(self, name: str, value: object) -> str | None:
         """What is wanted in place of this value, or None where it fits."""
@@ -72,3 +86,22 @@ class Settings:
     def __post_init__(self) -> None:
         if is_dataclass(self):
             (SEARCHES if type(self).__module__.startswith("sparring.") else OWN).refuse(self)
+
+
+def _kinds(annotation: object) -> tuple[object, ...]:
+    """The types that an annotation allows, of a setting or of each part of it."""
+    return tuple(kind for kind in get_args(annotation) or (annotation,) if kind not in (type(None), ...))
+
+
+def _made(annotation: object) -> type | None:
+    """What is wanted where nothing but settings will do, as an attack; None where something else may be given."""
+    kinds = _kinds(annotation)
+    first = kinds[0] if kinds else None
+    fits = all(isinstance(kind, type) and issubclass(kind, Settings) for kind in kinds)
+    return first if fits and isinstance(first, type) else None
+
+
+def _numbers(annotation: object) -> bool:
+    """Whether nothing but numbers will do."""
+    kinds = _kinds(annotation)
+    return bool(kinds) and all(kind is int or kind is float for kind in kinds)
