@@ -220,6 +220,101 @@ def test_the_command_certifies_and_draws_the_bracket_of_a_verdict(tmp_path, monk
     assert "proven" in run(*fresh)
 
 
+def test_certificates_that_lie_in_its_folder_are_part_of_a_later_verdict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    question = ("net.py:make", "--data", "net.py:test", "--threat", "linf:0.05", "--out", "run")
+    run("certify", *question, "--method", "crown")
+    found = json.loads((tmp_path / "run" / "certificates" / "certified.json").read_text())
+    from sparring.evaluation import bracket
+
+    monkeypatch.setattr(bracket, "certify", None)  # nothing is certified again
+    run("evaluate", *question, "--plan", "quick")
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert verdict["certified_accuracy"] == found["certified_accuracy"] > 0
+    assert "is exactly" in (tmp_path / "run" / "report.html").read_text()
+    (tmp_path / "run" / "certificates.json").unlink()  # as where the verdict is of an earlier version
+    run("report", "run")
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text())["certified_accuracy"] > 0
+
+
+OTHERS = {
+    "threat": (("-t", "linf:0.04"), (), "are of another question"),
+    "goal": ((), ("--goal", "targeted:0"), "are of another question"),
+    "name": (("net.py:level",), (), "are of another question"),
+    "weights": ((), (), "are of another question"),
+    "answers": ((), (), "are of another question"),
+    "inputs": ((), (), "are of another question"),
+    "some": (("-n", "5"), (), "leave out 15 of the 20 samples"),
+    "earlier": ((), (), "do not say what they are about (KeyError: 'answers'); certify again with --fresh"),
+    "smoothed": (("-m", "smoothing", "--samples", "100", "-n", "2"), (), "are of the smoothed model"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_certificates_of_another_question_are_not_shown(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "net.py"
+    file.write_text(NET + LEVEL)
+    certified, judged, said = OTHERS[name]
+    model = certified[0] if name == "name" else "net.py:make"
+    rest = () if name == "name" else certified
+    asked = ("--data", "net.py:test", "-m", "ibp", "-t", "linf:0.05", "-q", "-o", "run")
+    assert CliRunner().invoke(app, ["certify", model, *asked, *rest]).exit_code == 0
+    held = tmp_path / "run" / "certificates"
+    if name == "weights":
+        file.write_text(file.read_text().replace("manual_seed(0)", "manual_seed(2)"))
+    elif name in ("answers", "earlier"):
+        settings = json.loads((held / "question.json").read_text())
+        settings["answers"]["values"][0] += 1  # other code with the same weights
+        settings = settings if name == "answers" else {key: settings[key] for key in settings if key != "answers"}
+        (held / "question.json").write_text(json.dumps(settings))
+    elif name == "inputs":
+        file.write_text(file.read_text().replace("return x, make()(x).argmax(1)", "return 1 - x, make()(x).argmax(1)"))
+    here = ("--data", "net.py:test", "-t", "linf:0.05", "-a", "fgsm", "-q", "-o", "run")
+    done = CliRunner().invoke(app, ["attack", "net.py:make", *here, *judged])
+    assert done.exit_code == 0, done.output
+    assert said in " ".join(done.output.split())
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text())["certified_accuracy"] is None
+    assert not (tmp_path / "run" / "certificates.json").exists()
+
+
+def test_a_folder_of_other_certificates_says_what_differs_and_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    asked = ["certify", "net.py:make", "-d", "net.py:test", "-q", "-n", "4", "-o", "one"]
+    run(*asked, "-t", "linf:0.05", "-m", "crown")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "one" / "certificates").iterdir()}
+    for words, said in (
+        (("-t", "linf:0.05", "-m", "ibp"), "certificates of another question (--method crown, not ibp); give another"),
+        (("-t", "linf:0.1", "-m", "crown"), "(--threat linf:0.05, not linf:0.1); give another --out, or --fresh"),
+    ):
+        done = CliRunner().invoke(app, [*asked, *words])
+        assert done.exit_code == 1
+        assert said in " ".join(done.output.split())
+    file.write_text(NET.replace("manual_seed(0)", "manual_seed(2)"))
+    done = CliRunner().invoke(app, [*asked, "-t", "linf:0.05", "-m", "crown"])
+    assert done.exit_code == 1
+    assert "(other weights or layers of the model)" in " ".join(done.output.split())
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "one" / "certificates").iterdir()}
+    report = CliRunner().invoke(app, ["report", "one", "-q"])
+    assert report.exit_code == 1
+    assert "holds certificates, in certificates/rows.csv, and no run to report" in " ".join(report.output.split())
+
+
+def test_inputs_that_changed_are_certified_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    asked = ("certify", "net.py:make", "-d", "net.py:test", "-t", "linf:0.02", "-m", "ibp", "-n", "6")
+    run(*asked, "-o", "one")
+    (tmp_path / "net.py").write_text(NET.replace("return x, make", "return 1 - x, make"))
+    for out in ("one", "two"):
+        run(*asked, "-o", out)
+    one, two = ((tmp_path / out / "certificates" / "rows.csv").read_text() for out in ("one", "two"))
+    assert one == two
+
+
 def test_a_refused_question_claims_no_folder_and_another_verdict_is_seen_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)

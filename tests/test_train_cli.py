@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from sparring import InputError, ModelError, defend
 from sparring.attacks import FGSM, FMN, PGD
 from sparring.cli import app
+from sparring.cli.held import TRAINED
 from sparring.cli.recipes import augments, average, described, risk, risks, takes, unbuilt
 from sparring.defend import (
     ARD,
@@ -32,6 +33,7 @@ from sparring.defend import (
     Risk,
     Trades,
 )
+from sparring.defend.checkpoint import BEST, RECORD
 from sparring.models.load import load
 from sparring.threat import as_threat
 from trained import fragile
@@ -205,6 +207,24 @@ def test_a_folder_that_holds_an_evaluation_is_refused_and_left_alone(here: Path)
         assert done.exit_code == 1
         assert "out holds an evaluation" in done.output
     assert [path.name for path in (here / "out").iterdir()] == ["plan.json"]
+
+
+def test_a_report_is_asked_of_the_verdict_that_a_training_has(here: Path):
+    out = here / "out"
+    for held, said in (
+        (BEST, "holds a training that has no verdict yet; run `sparring train"),
+        ("verdict/run.json", ""),
+    ):
+        (out / held).parent.mkdir(parents=True, exist_ok=True)
+        (out / held).write_text("{}")
+        done = CliRunner().invoke(app, ["report", "out", "--quiet"])
+        assert done.exit_code == 1
+        assert said in " ".join(done.output.split())
+    assert (
+        f"holds a training, whose verdict lies in a folder of its own; use `sparring report {out}/verdict`"
+        in done.output
+    )
+    assert {BEST, RECORD} == set(TRAINED)
 
 
 def test_risks_are_named_wrapped_and_set():

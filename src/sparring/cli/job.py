@@ -18,10 +18,12 @@ from sparring.certify import Method
 from sparring.cli.afresh import afresh, set_aside
 from sparring.cli.asked import Asked
 from sparring.cli.guard import say
+from sparring.cli.held import RECORD, beside, without_run
 from sparring.cli.names import attack, makers, pick, question
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError, kind_of
 from sparring.evaluation import Verdict, evaluate
+from sparring.evaluation.bracket import NOTE
 from sparring.evaluation.plan import PLANS, Plan
 from sparring.evaluation.progress import Progress, shown
 from sparring.evaluation.reach import keeping, within_reach
@@ -40,7 +42,6 @@ from sparring.world import device_named, here
 
 DESCRIBED = {"model", "data", "threat", "plan", "seed", "batch_size", "speed"}
 """What a function that describes a run may return: a dictionary with these keys, the first three at least."""
-RECORD = "run.json"
 UNNAMED = {"data", "batch_size", "device", "certify"}
 """What the name of a folder does not tell apart."""
 OWN = (
@@ -87,9 +88,14 @@ class Job:
         if lowered and self.first:
             say(lowered)
 
+        begun = False
+
         def tell(now: Progress) -> None:
-            if self.first and (now.stage, now.done) == (CLEAN, 0):
+            nonlocal begun
+            if self.first and not begun and (now.stage, now.done) == (CLEAN, 0):
+                begun = True
                 keep(asked, folder)
+                self._proven(asked, folder)
             watch(now)
 
         with shown(progress and self.first) as watch:
@@ -115,6 +121,17 @@ class Job:
         if self.first:
             verdict.save(folder)
         return verdict
+
+    def _proven(self, asked: Asked, folder: Path) -> None:
+        """Take for the verdict what `certify` proved in the folder before, where it is about the same."""
+        if f"{NOTE}.json" in Folder(folder).names():
+            return
+        one = self.samples
+        found = beside(folder, asked, self.threat, self.loaded.model, one.x, one.y, one.ids, self.device)
+        if isinstance(found, str):
+            say(f"the report leaves out the certificates in {folder}, which {found}")
+        elif found is not None and asked.certify in (None, found.method):
+            Folder(folder).write(f"{NOTE}.json", json.dumps(found.noted()).encode())
 
     def _reached(self, access: Access) -> None:
         """Raise InputError where an attack that was named needs to see what the model, by its nature, does not show."""
@@ -201,9 +218,7 @@ def kept(folder: Path) -> Asked:
         origin = record.pop("from")
         asked = Asked(**record | {"settings": tuple(record["settings"])})
     except FileNotFoundError:
-        raise StoreError(
-            f"{folder} has no {RECORD}, which says what was run; run `sparring evaluate … --out {folder}` again"
-        ) from None
+        raise StoreError(without_run(folder)) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"{folder / RECORD} is damaged ({error}); run the command that made it again") from error
     if Path(origin) != Path.cwd():

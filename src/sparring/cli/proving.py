@@ -18,12 +18,26 @@ from torch import Tensor, nn
 from sparring.attacks import PGD
 from sparring.certify import Method, Smoothed, certify
 from sparring.cli.asked import Asked
-from sparring.cli.job import RECORD, Job, kept, prepare, sized
+from sparring.cli.held import (
+    INPUT,
+    PARTS,
+    RECORD,
+    SETTINGS,
+    SMOOTHING,
+    WEIGHTS,
+    answers_of,
+    claim,
+    differences,
+    inputs_of,
+    weights_of,
+)
+from sparring.cli.job import Job, kept, prepare, sized
 from sparring.cli.names import pick
 from sparring.cli.show import console
 from sparring.data import Samples, load_data
 from sparring.errors import InputError, StoreError
 from sparring.evaluation.bracket import NOTE, Kept
+from sparring.evaluation.identity import Answers
 from sparring.evaluation.metrics import interval
 from sparring.evaluation.sizing import halving, in_parts
 from sparring.folder import Folder
@@ -32,10 +46,6 @@ from sparring.spaces import Ball
 from sparring.threat import ThreatModel, as_threat
 from sparring.world import device_named
 
-SMOOTHING = "smoothing"
-PARTS = "certificates"
-"""The folder, inside that of the run, of the finished parts and of what they add up to."""
-SETTINGS = "question.json"
 CHUNK = 32
 """How many samples a part holds."""
 COPIES = 64
@@ -123,9 +133,14 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row a sample, from the parts that the folder holds and from those that are done now."""
     settings = asdict(replace(wanted, method=method, batch_size=0, device=None, limit=None))
+    settings[WEIGHTS] = weights_of(model)
     held = set(folder.names(PARTS))
-    if SETTINGS in held and not fresh and _parsed(folder, f"{PARTS}/{SETTINGS}") != settings:
-        raise StoreError(f"{folder.address} holds certificates of another question; give --fresh or another --out")
+    about = _parsed(folder, f"{PARTS}/{SETTINGS}") if SETTINGS in held and not fresh else settings
+    if other := differences(about, settings):
+        raise StoreError(
+            f"{folder.address} holds certificates of another question ({other}); give another --out, or --fresh to "
+            f"certify anew in their place"
+        )
     claimed, size = False, wanted.batch_size
     rows: list[dict[str, Any]] = []
     with nullcontext() if quiet or not console().is_interactive else Progress(console=console(), transient=True) as bar:
@@ -133,12 +148,15 @@ def _rows(
         for some in torch.arange(len(samples.x)).split(CHUNK):
             name = f"{PARTS}/{int(some[0]):06d}-{len(some)}.json"
             part = None if fresh or name.split("/")[1] not in held else _parsed(folder, name)
-            if part is None:
+            marks = inputs_of(samples.x[some])
+            if part is None or [row.get(INPUT, mark) for row, mark in zip(part, marks, strict=True)] != marks:
                 ask = partial(_part, wanted, method, model, samples, some, threat, device)
                 part, size = halving(ask, size)
                 if not claimed:  # a question that is refused claims no folder
-                    _claim(folder, settings, held if fresh else set())
+                    answers = Answers() if method == SMOOTHING else answers_of(model, samples.x[:1].to(device))
+                    _claim(folder, claim(settings, answers), held if fresh else set())
                     claimed = True
+                part = [row | {INPUT: mark} for row, mark in zip(part, marks, strict=True)]
                 folder.write(name, json.dumps(part).encode())
             rows += part
             if bar and task is not None:
@@ -146,11 +164,11 @@ def _rows(
     return rows
 
 
-def _claim(folder: Folder, settings: dict[str, Any], outdated: set[str]) -> None:
+def _claim(folder: Folder, about: bytes, outdated: set[str]) -> None:
     """Write what the folder is about from now on, and forget what it held of something else."""
     for name in outdated:
         (Path(folder.address) / PARTS / name).unlink(missing_ok=True)
-    folder.write(f"{PARTS}/{SETTINGS}", (json.dumps(settings, indent=2) + "\n").encode())
+    folder.write(f"{PARTS}/{SETTINGS}", about)
 
 
 def _part(
