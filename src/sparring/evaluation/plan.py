@@ -103,12 +103,14 @@ def standard(threat: ThreatModel) -> dict[str, Attack]:
         return {"pgd-margin": PGD(40, loss=margin), "pgd-ce": PGD(40), "pgd-long": PGD(200, loss=margin)}
     if isinstance(space, L1):
         wide = partial(APGD, large_radii=True)
-        starts = SmoothBackward(wide(100, cross_entropy), soft=16.0, sharp=256.0), SmoothBackward(wide(40, margin))
+        long = SmoothBackward(wide(150, cross_entropy), soft=16.0, sharp=256.0)
+        crowds = Crowd(long, 3), Crowd(SmoothBackward(wide(40, margin)), 4)
         aimed = Crowd(AllTargets(SmoothBackward(APGD(60, margin)), 3), 2), Crowd(AllTargets(wide(60, margin), 3), 3)
         further = (
             Near(SmoothBackward(wide(40, cross_entropy)), 0.4),
             Near(AllTargets(SmoothBackward(wide(60, margin)), 3), 0.4),
-            Near(Cascade((*(Crowd(one, 6) for one in starts), *aimed)), 0.1),
+            Near(Cascade(crowds), 0.15),
+            Near(Cascade(aimed), 0.1),
         )
         search = SmoothBackward(wide(20, log_probability_margin))
         return {"margin": wide(20, margin), "search": Cascade((search, *further))}
