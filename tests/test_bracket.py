@@ -241,10 +241,10 @@ def test_certificates_that_lie_in_its_folder_are_part_of_a_later_verdict(tmp_pat
 OTHERS = {
     "threat": (("-t", "linf:0.04"), (), "are of another question"),
     "goal": ((), ("--goal", "targeted:0"), "are of another question"),
-    "name": (("net.py:level",), (), "are of another question"),
+    "name": (("net.py:twin",), (), "are of another question"),
     "weights": ((), (), "are of another question"),
     "answers": ((), (), "are of another question"),
-    "inputs": ((), (), "are of another question"),
+    "inputs": ((), (), "leave out 15 of the 20 samples"),
     "some": (("-n", "5"), (), "leave out 15 of the 20 samples"),
     "earlier": ((), (), "do not say what they are about (KeyError: 'answers'); certify again with --fresh"),
     "smoothed": (("-m", "smoothing", "--samples", "100", "-n", "2"), (), "are of the smoothed model"),
@@ -255,22 +255,23 @@ OTHERS = {
 def test_certificates_of_another_question_are_not_shown(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "net.py"
-    file.write_text(NET + LEVEL)
+    file.write_text(NET + "\ndef twin():\n    return make()\n")
     certified, judged, said = OTHERS[name]
     model = certified[0] if name == "name" else "net.py:make"
     rest = () if name == "name" else certified
     asked = ("--data", "net.py:test", "-m", "ibp", "-t", "linf:0.05", "-q", "-o", "run")
     assert CliRunner().invoke(app, ["certify", model, *asked, *rest]).exit_code == 0
     held = tmp_path / "run" / "certificates"
+    settings = json.loads((held / "question.json").read_text())
     if name == "weights":
-        file.write_text(file.read_text().replace("manual_seed(0)", "manual_seed(2)"))
-    elif name in ("answers", "earlier"):
-        settings = json.loads((held / "question.json").read_text())
-        settings["answers"]["values"][0] += 1  # other code with the same weights
-        settings = settings if name == "answers" else {key: settings[key] for key in settings if key != "answers"}
-        (held / "question.json").write_text(json.dumps(settings))
+        settings["weights"] = "0" * 64
+    elif name == "answers":  # other code with the same weights
+        settings["answers"]["values"][0] += 1
+    elif name == "earlier":
+        del settings["answers"]
     elif name == "inputs":
-        file.write_text(file.read_text().replace("return x, make()(x).argmax(1)", "return 1 - x, make()(x).argmax(1)"))
+        file.write_text(file.read_text().replace("return x, make", "return torch.cat([x[:5], 1 - x[5:]]), make"))
+    (held / "question.json").write_text(json.dumps(settings))
     here = ("--data", "net.py:test", "-t", "linf:0.05", "-a", "fgsm", "-q", "-o", "run")
     done = CliRunner().invoke(app, ["attack", "net.py:make", *here, *judged])
     assert done.exit_code == 0, done.output
