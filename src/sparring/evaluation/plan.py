@@ -168,16 +168,19 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
     if space.eps is None or not isinstance(space, Linf | L2 | L1):
         return standard(threat)
     search = partial(APGD, large_radii=isinstance(space, L1))
-    squares = Near(Square(5000, rescale=True, warm=True), 0.4)
-    begin, onward = Annealed(20, margin), Annealed(40, margin, first=0.25, warm_start=True)
-    crowds = (Crowd(AllTargets(SmoothBackward(one), 3), 8) for one in (begin, onward))
-    first = (search(40, log_probability_margin),) * 2 if isinstance(space, L1) else crowds
+    first, squares = (
+        SmoothBackward(search(40, log_probability_margin)),
+        Near(Square(5000, rescale=True, warm=True), 0.4),
+    )
+    onward = Annealed(40, margin, first=0.25, warm_start=True)
+    begin, onward = (Near(Crowd(AllTargets(SmoothBackward(one), 3), 8), 0.4) for one in (Annealed(20, margin), onward))
+    turns = (first, squares) * 2 if isinstance(space, L1) else (first, begin, squares, onward, squares)
     return standard(threat) | {
         "dlr": search(100, dlr),
         "scaled-cross-entropy": search(50, scaled_cross_entropy),
         "targets": AllTargets(search(25, margin), 9),
         "diverse": restarts(ODI(20), 3),
-        "squares": Cascade(tuple(part for one in first for part in (one, squares))),
+        "squares": Cascade(turns),
         "fab-t": AllTargets(FAB(30), 9),
         "square-long": Square(2000),
     }
