@@ -156,7 +156,7 @@ def quick(threat: ThreatModel) -> dict[str, Attack]:
 
 
 def thorough(threat: ThreatModel) -> dict[str, Attack]:
-    """`standard`, and then what models have been known to fall to that it may miss: ten times its cost.
+    """`standard`, and then what models have been known to fall to that it may miss, at ten to thirty times its cost.
 
     Long searches on other losses, against saturated and scaled logits; every likely class, and the boundary itself;
     diversified starts, against searches that all end alike; and, against gradients that mislead, crowds with the
