@@ -44,7 +44,7 @@ MODELS = (
 )
 BACKWARD = 1.5
 P20 = APGD(20, probability_margin)
-SMOOTH = SmoothBackward(P20)
+SMOOTH, AIMED = SmoothBackward(P20), AllTargets(SmoothBackward(Annealed(8, margin)), 3)
 
 
 def warm(queries: int) -> Square:
@@ -78,10 +78,8 @@ SETTINGS: dict[str, Attack] = {
     "probability-20, near onward-30 x 3": Cascade((P20, Near(restarts(onward(30), 3), 0.3))),
     "smooth-10": SmoothBackward(APGD(10, margin)),
     "smooth-20": SMOOTH,
-    "smooth targets-3": AllTargets(SmoothBackward(Annealed(8, margin)), 3),
-    "smooth-20, near smooth targets-3": Cascade(
-        (SMOOTH, Near(AllTargets(SmoothBackward(Annealed(8, margin)), 3), 0.6))
-    ),
+    "smooth targets-3": AIMED,
+    "smooth-20, near smooth targets-3": Cascade((SMOOTH, Near(AIMED, 0.6))),
     "fmn-60": FMN(60),
     "square-200": Square(200),
     "square-1000": Square(1000),

@@ -316,6 +316,18 @@ def test_inputs_that_changed_are_certified_again(tmp_path, monkeypatch):
     assert one == two
 
 
+def test_a_part_that_leaves_out_samples_is_certified_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    asked = ("certify", "net.py:make", "-d", "net.py:test", "-t", "linf:0.02", "-m", "ibp", "-n", "6", "-o", "one")
+    run(*asked)
+    held = tmp_path / "one" / "certificates"
+    before, (part,) = (held / "rows.csv").read_text(), held.glob("0*.json")
+    part.write_text(json.dumps(json.loads(part.read_text())[:4]))
+    run(*asked)
+    assert (held / "rows.csv").read_text() == before
+
+
 def test_a_refused_question_claims_no_folder_and_another_verdict_is_seen_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)

@@ -101,10 +101,10 @@ class Engine:
         other._sharpness, other.progress = self._sharpness, self.progress  # noqa: SLF001, its own class
         return other
 
-    def smoothed(self, first: float, last: float) -> "Engine":
+    def smoothed(self, soft: float, sharp: float) -> "Engine":
         """This engine, whose gradients are those of smooth units (gates.py), ever sharper as a search goes on."""
         other = copy(self.own if self.once else self)
-        other._sharpness, other.progress = (first, last), self.progress  # noqa: SLF001, its own class
+        other._sharpness, other.progress = (soft, sharp), self.progress  # noqa: SLF001, its own class
         return other
 
     def __call__(self, x: Batch, live: Labels | None = None) -> Any:
@@ -158,9 +158,9 @@ class Engine:
     def _call(self, x: Batch) -> Any:
         if self._sharpness is None or not torch.is_grad_enabled():
             return self._answer(x)
-        first, last = self._sharpness
+        soft, sharp = self._sharpness
         try:
-            with smoothed(first * (last / first) ** self.progress.now, len(x)):
+            with smoothed(soft * (sharp / soft) ** self.progress.now, len(x)):
                 return self._answer(x)
         except OwnSlopesError:
             self._sharpness = None  # what it answers comes first

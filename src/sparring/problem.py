@@ -217,10 +217,10 @@ class Gradients(Scores):
         deep._engine = self._engine.listening(layer)  # noqa: SLF001, its own class
         return deep
 
-    def smoothed(self: G, first: float, last: float) -> G:
-        """This problem, whose gradients are those of smooth units: of this sharpness at first, and at last."""
+    def smoothed(self: G, soft: float, sharp: float) -> G:
+        """This problem, whose gradients are those of smooth units: `soft` ones at first, `sharp` ones at last."""
         smooth = copy(self)
-        smooth._engine = self._engine.smoothed(first, last)  # noqa: SLF001, its own class
+        smooth._engine = self._engine.smoothed(soft, sharp)  # noqa: SLF001, its own class
         return smooth
 
     def inner_gradient(self, delta: Delta, loss: Loss) -> Tensor:

@@ -149,7 +149,7 @@ def _rows(
             name = f"{PARTS}/{int(some[0]):06d}-{len(some)}.json"
             part = None if fresh or name.split("/")[1] not in held else _parsed(folder, name)
             marks = inputs_of(samples.x[some])
-            if part is None or [row.get(INPUT, mark) for row, mark in zip(part, marks, strict=True)] != marks:
+            if part is None or [row.get(INPUT, mark) for row, mark in zip(part, marks, strict=False)] != marks:
                 ask = partial(_part, wanted, method, model, samples, some, threat, device)
                 part, size = halving(ask, size)
                 if not claimed:  # a question that is refused claims no folder

@@ -172,8 +172,8 @@ def thorough(threat: ThreatModel) -> dict[str, Attack]:
         SmoothBackward(search(40, log_probability_margin)),
         Near(Square(5000, rescale=True, warm=True), 0.4),
     )
-    onward = Annealed(40, margin, first=0.25, warm_start=True)
-    begin, onward = (Near(Crowd(AllTargets(SmoothBackward(one), 3), 8), 0.4) for one in (Annealed(20, margin), onward))
+    searches = Annealed(20, margin), Annealed(40, margin, first=0.25, warm_start=True)
+    begin, onward = (Near(Crowd(AllTargets(SmoothBackward(one), 3), 8), 0.4) for one in searches)
     turns = (first, squares) * 2 if isinstance(space, L1) else (first, begin, squares, onward, squares)
     return standard(threat) | {
         "dlr": search(100, dlr),
